@@ -65,6 +65,7 @@ class PreparedData(ABC):
             UserError: the data cannot be had, or the folder cannot be written.
         """
         splits, facts = self.make()
+        self._check(splits)
         info = {
             **facts,
             "samples": {name: len(splits[name]["inputs"]) for name in SPLITS},
@@ -81,6 +82,23 @@ class PreparedData(ABC):
                 "make room there or choose another place with data.folder=..."
             ) from error
         return info
+
+    def _check(self, splits: dict[str, Arrays]) -> None:
+        wanted = (self.channels, self.size, self.size)
+        for name, arrays in splits.items():
+            shape = arrays["inputs"].shape[1:]
+            if shape != wanted:
+                raise UserError(
+                    f"The {name} inputs have shape {shape}, but the configuration says {wanted}; "
+                    "correct data.channels and data.size."
+                )
+            for key, array in arrays.items():
+                are_classes = array.dtype.kind in "iu" and key != "inputs"
+                if are_classes and not 0 <= array.min() <= array.max() < self.classes:
+                    raise UserError(
+                        f"The {name} {key} run from {array.min()} to {array.max()}, but "
+                        f"data.classes={self.classes} allows 0 to {self.classes - 1}; correct one of them."
+                    )
 
     def _write(self, splits: dict[str, Arrays], info: dict) -> None:
         parent = self.folder.absolute().parent

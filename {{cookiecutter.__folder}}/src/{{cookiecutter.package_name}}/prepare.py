@@ -1,0 +1,20 @@
+"""`uv run prepare data=digits`: make a data set's files from its source."""
+
+import hydra
+from omegaconf import DictConfig
+
+from .cli import hydra_program
+
+
+@hydra_program("prepare")
+def main(config: DictConfig) -> None:
+    """Make the data set and say what was made."""
+    data = hydra.utils.instantiate(config.data)
+    info = data.prepare()
+    counts = ", ".join(f"{count} {name}" for name, count in info["samples"].items())
+    arrays = ", ".join(f"{key} {kind}" for key, kind in info["arrays"].items())
+    print(f"{data.folder}: {counts} samples ({arrays}) from {info['source']}")
+
+
+if __name__ == "__main__":
+    main()
