@@ -1,0 +1,72 @@
+"""Locks the new project's dependencies, makes it a repository with a first commit, and says what comes next.
+
+None of it may spoil a bake: what does not work here (no uv, no network, no git) is said in one sentence
+with the command that does it later.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+SLUG = "{{ cookiecutter.project_slug }}"  # plain letters, digits and dashes: the other hook saw to it
+TIMEOUT = 300  # seconds; a lock takes about two, and a network that never answers must not hang a bake
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command in the new project; a program that is missing or hangs is an exit status as any other."""
+    # A bake that runs inside a git hook inherits the outer repository's GIT_DIR, and would commit there.
+    env = {k: v for k, v in os.environ.items() if k not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")}
+    try:
+        return subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 127, "", str(error))
+
+
+def lock() -> str:
+    """Makes uv.lock; returns what to tell the user, if anything."""
+    result = run("uv", "lock")
+    if result.returncode == 0:
+        return ""
+    if result.returncode == 127:
+        return "No uv.lock was made: install uv (`pip install uv`), then run `uv lock` here and commit uv.lock."
+    return "No uv.lock was made: run `uv lock` here once there is a network, then commit uv.lock."
+
+
+def commit() -> str:
+    """Makes the first commit; returns what to tell the user, if anything."""
+    # In a folder that an outer repository tracks, a repository of our own would hide the files from it (git
+    # records a nested repository as a bare pointer). A folder which the outer one ignores, such as build/, is free.
+    # cruft bakes into a temporary folder and compares without .git ([tool.cruft] in pyproject.toml).
+    if run("git", "rev-parse", "--is-inside-work-tree").stdout.strip() == "true":
+        if run("git", "check-ignore", "-q", ".").returncode != 0:
+            return "This folder belongs to the git repository around it: commit it there."
+    if run("git", "init", "-q", "-b", "main").returncode != 0 or run("git", "add", "-A").returncode != 0:
+        return "No repository was made: install git, then run `git init && git add -A && git commit -m 'First commit'` here."
+    message = ("commit", "-q", "-m", "First commit")
+    if run("git", *message).returncode == 0:
+        return ""
+    # No name and address yet, as on a fresh machine or a CI runner, or a signing key that cannot be used here.
+    identity = ("-c", f"user.name={SLUG}", "-c", f"user.email={SLUG}@localhost", "-c", "commit.gpgsign=false")
+    if run("git", *identity, *message, "--no-verify").returncode == 0:
+        return ""
+    return "The files are in the repository but not committed: run `git commit -m 'First commit'` here."
+
+
+def main() -> None:
+    """Does both and prints five lines of what to do next."""
+    for note in (lock(), commit()):
+        if note:
+            print(note)
+    print(f"""
+  cd {shlex.quote(str(Path.cwd()))}
+  make setup                          installs the locked dependencies
+  make data train                     makes the data, trains and evaluates: under a minute
+  git remote add origin URL && git push -u origin main
+  README.md                           your own data and model, resuming, sweeps""")
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # the path may hold what the terminal cannot show
+    main()

@@ -1,0 +1,98 @@
+"""Bakes the template in this process, as cookiecutter's prompt would, and holds what came out."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+from cookiecutter.main import cookiecutter
+
+TEMPLATE = Path(__file__).resolve().parent.parent
+# Set by the caller's own environment, and not the project's business.
+FOREIGN = ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_ADDOPTS", "UV_PROJECT_ENVIRONMENT", "MAKEFLAGS")
+
+
+@dataclass(frozen=True)
+class BakedProject:
+    """A baked project on disk."""
+
+    folder: Path
+    answers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def package(self) -> str:
+        """The name of its Python package."""
+        return next(path.parent.name for path in self.folder.glob("src/*/__init__.py"))
+
+    def has_file(self, path: str) -> bool:
+        """Whether it holds the file, given relative to its folder."""
+        return (self.folder / path).is_file()
+
+    def read(self, path: str) -> str:
+        """The text of one of its files."""
+        return (self.folder / path).read_text(encoding="utf-8")
+
+    def files(self) -> set[str]:
+        """All files that git tracks or would track, relative to the folder, with forward slashes."""
+        listed = self.run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+        return {path for path in listed.split("\0") if path}
+
+    def run(
+        self, *command: str, check: bool = True, timeout: float = 600, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command in the folder with `env` added to the environment; output is captured as text.
+
+        Raises AssertionError with the output when `check` is true and the command fails.
+        """
+        result = subprocess.run(
+            command, cwd=self.folder, env=clean_env(**env), capture_output=True, text=True, errors="replace",
+            timeout=timeout,
+        )
+        if check and result.returncode != 0:
+            raise AssertionError(f"{' '.join(command)} exited {result.returncode}\n{result.stdout}\n{result.stderr}")
+        return result
+
+    def copy(self, folder: Path) -> "BakedProject":
+        """A copy of it in a folder that does not exist yet, for a test that changes things."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return BakedProject(folder, self.answers)
+
+
+def clean_env(**env: str) -> dict[str, str]:
+    """This process's environment without what belongs to the template's own tools, and with `env` added."""
+    return {k: v for k, v in os.environ.items() if k not in FOREIGN} | env
+
+
+def bake_into(folder: Path, **answers: str) -> BakedProject:
+    """Bakes the template into `folder`/<slug> with these answers typed at the prompt.
+
+    What is typed is taken literally; values given as cookiecutter's extra_context would be rendered once more.
+    Raises cookiecutter's FailedHookException when an answer is refused.
+    """
+    with typed(answers):
+        baked = cookiecutter(str(TEMPLATE), output_dir=str(folder), default_config=True)
+    return BakedProject(Path(baked), answers)
+
+
+@contextmanager
+def typed(answers: Mapping[str, str]):
+    """Answers cookiecutter's prompts; a question that has no answer here gets its default."""
+
+    def variable(name, default, *_):
+        return answers.get(name, default)
+
+    def choice(name, options, *_):
+        assert answers.get(name, options[0]) in options
+        return answers.get(name, options[0])
+
+    # cookiecutter also remembers each bake in the user's home; a test leaves nothing there.
+    with (
+        mock.patch("cookiecutter.prompt.read_user_variable", variable),
+        mock.patch("cookiecutter.prompt.read_user_choice", choice),
+        mock.patch("cookiecutter.main.dump"),
+    ):
+        yield
