@@ -19,7 +19,9 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     # A bake that runs inside a git hook inherits the outer repository's GIT_DIR, and would commit there.
     env = {k: v for k, v in os.environ.items() if k not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")}
     try:
-        return subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
+        return subprocess.run(
+            command, check=False, env=env, capture_output=True, text=True, errors="replace", timeout=TIMEOUT
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 127, "", str(error))
 
@@ -30,7 +32,9 @@ def lock() -> str:
     if result.returncode == 0:
         return ""
     if result.returncode == 127:
-        return "No uv.lock was made: install uv (`pip install uv`), then run `uv lock` here and commit uv.lock."
+        return (
+            "No uv.lock was made: install uv (`pip install uv`), then run `uv lock` here and commit uv.lock."
+        )
     return "No uv.lock was made: run `uv lock` here once there is a network, then commit uv.lock."
 
 
@@ -39,9 +43,9 @@ def commit() -> str:
     # In a folder that an outer repository tracks, a repository of our own would hide the files from it (git
     # records a nested repository as a bare pointer). A folder which the outer one ignores, such as build/, is free.
     # cruft bakes into a temporary folder and compares without .git ([tool.cruft] in pyproject.toml).
-    if run("git", "rev-parse", "--is-inside-work-tree").stdout.strip() == "true":
-        if run("git", "check-ignore", "-q", ".").returncode != 0:
-            return "This folder belongs to the git repository around it: commit it there."
+    nested = run("git", "rev-parse", "--is-inside-work-tree").stdout.strip() == "true"
+    if nested and run("git", "check-ignore", "-q", ".").returncode != 0:
+        return "This folder belongs to the git repository around it: commit it there."
     if run("git", "init", "-q", "-b", "main").returncode != 0 or run("git", "add", "-A").returncode != 0:
         return "No repository was made: install git, then run `git init && git add -A && git commit -m 'First commit'` here."
     message = ("commit", "-q", "-m", "First commit")
@@ -56,17 +60,17 @@ def commit() -> str:
 
 def main() -> None:
     """Does both and prints five lines of what to do next."""
-    for note in (lock(), commit()):
-        if note:
-            print(note)
-    print(f"""
+    notes = "".join(f"{note}\n" for note in (lock(), commit()) if note)
+    text = f"""{notes}
   cd {shlex.quote(str(Path.cwd()))}
-  make setup                          installs the locked dependencies
-  make data train                     makes the data, trains and evaluates: under a minute
+  make setup                                     installs the locked dependencies
+  make data train                                makes the data, trains, evaluates: under a minute
   git remote add origin URL && git push -u origin main
-  README.md                           your own data and model, resuming, sweeps""")
+  README.md                                      your own data and model, resuming, sweeps
+"""
+    # As bytes: the path may hold what the terminal's encoding cannot, and that must not spoil the bake.
+    sys.stdout.buffer.write(os.fsencode(text))
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # the path may hold what the terminal cannot show
     main()

@@ -12,7 +12,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 
-ANSWERS = json.loads(r'''{{ cookiecutter | tojson }}''')
+ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 # Free text: what it is called in a sentence, and its longest.
 TEXTS = {
@@ -22,8 +22,7 @@ TEXTS = {
 }
 # Direct dependencies, what they bring along, and this project's own folders: a package of one of these names
 # would be imported in its place, and a project of such a name would depend on itself.
-TAKEN = set(
-    """
+TAKEN = """
     aiohttp alembic anyio attr attrs azure azure_storage_blob adlfs boto3 botocore certifi click cycler dill
     docker dvc dvc_azure dvc_data dvc_gs dvc_objects dvc_render dvc_s3 dvc_studio_client dvc_task filelock
     flufl fsspec functorch gcsfs git gitpython gitdb google hatchling hydra hydra_core hydra_plugins
@@ -34,8 +33,7 @@ TAKEN = set(
     shtab six sklearn sqlalchemy sympy threadpoolctl torch torchgen torchmetrics tornado tqdm traitlets triton
     typer typing_extensions urllib3 uv virtualenv wandb yaml
     configs data infra models notebooks runs src test tests
-    """.split()
-)
+"""
 BUCKETS = {
     "gcp": (
         r"(?!goog)(?!.*(google|g00gle))[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]",
@@ -43,8 +41,7 @@ BUCKETS = {
     ),
     "aws": (
         r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)(?<!--x-s3)(?<!--table-s3)",
-        "3 to 63 lower-case letters, digits and dashes, a letter or digit at both ends, and no prefix or"
-        " suffix that S3 keeps for itself",
+        "3 to 63 lower-case letters, digits and dashes, a letter or digit at both ends, none of S3's own affixes",
     ),
     "azure": (r"[a-z0-9]{3,24}", "the storage account's name: 3 to 24 lower-case letters and digits"),
 }
@@ -87,14 +84,14 @@ def problems(answers: dict[str, str]) -> Iterator[str]:
             f"The project slug {slug[:80]!r} cannot name a folder, a repository and an image: type at most 63"
             f" lower-case letters and digits that start with a letter, joined by single dashes, such as 'my-project'."
         )
-    elif slug.replace("-", "_") in TAKEN:
+    elif slug.replace("-", "_") in TAKEN.split():
         yield f"The project slug {slug!r} is the name of a dependency or folder: type another, such as '{slug}-training'."
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", package):
         yield (
             f"The package name {package[:80]!r} cannot be imported: type a lower-case letter and then at most 62"
             f" letters, digits and underscores, such as 'my_project'."
         )
-    elif keyword.iskeyword(package) or package in sys.stdlib_module_names or package in TAKEN:
+    elif keyword.iskeyword(package) or package in sys.stdlib_module_names or package in TAKEN.split():
         yield (
             f"The package name {package!r} belongs to Python, to a dependency or to a folder of the project:"
             f" type another, such as '{package}_training'."
@@ -113,7 +110,9 @@ def text_problems(what: str, text: str, longest: int) -> Iterator[str]:
     # Control characters, halves of characters and line breaks would end a line of TOML or Markdown;
     # overrides of the writing direction make text look like what it is not. Right-to-left letters need none.
     bad = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
-    bad = bad or next((c for c in text if c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"), None)
+    bad = bad or next(
+        (c for c in text if c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"), None
+    )
     if all(unicodedata.category(c)[0] in "ZC" for c in text):
         yield f"The {what} is empty: type at least one visible character."
     elif bad:

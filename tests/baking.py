@@ -13,7 +13,14 @@ from cookiecutter.main import cookiecutter
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 # Set by the caller's own environment, and not the project's business.
-FOREIGN = ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_ADDOPTS", "UV_PROJECT_ENVIRONMENT", "MAKEFLAGS")
+FOREIGN = (
+    "VIRTUAL_ENV",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONPATH",
+    "PYTEST_ADDOPTS",
+    "UV_PROJECT_ENVIRONMENT",
+    "MAKEFLAGS",
+)
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,19 @@ class BakedProject:
         Raises AssertionError with the output when `check` is true and the command fails.
         """
         result = subprocess.run(
-            command, cwd=self.folder, env=clean_env(**env), capture_output=True, text=True, errors="replace",
+            command,
+            check=False,
+            cwd=self.folder,
+            env=clean_env(**env),
+            capture_output=True,
+            text=True,
+            errors="replace",
             timeout=timeout,
         )
         if check and result.returncode != 0:
-            raise AssertionError(f"{' '.join(command)} exited {result.returncode}\n{result.stdout}\n{result.stderr}")
+            raise AssertionError(
+                f"{' '.join(command)} exited {result.returncode}\n{result.stdout}\n{result.stderr}"
+            )
         return result
 
     def copy(self, folder: Path) -> "BakedProject":

