@@ -7,14 +7,14 @@ from .base import SPLITS, Arrays, PreparedData
 
 TARGETS = ("mask", "depth")
 CLASSES = ("background", "disc", "square", "triangle")
-OBJECTS = 6  # at most, in a scene
+OBJECTS = 5  # at most, in a scene
 HAZE = np.array([0.75, 0.8, 0.9], dtype=np.float32)  # what everything far away turns into
 
 
 class Shapes(PreparedData):
     """Seeded RGB scenes, each with a class mask and a depth map.
 
-    A scene is a striped plane, slanted away from the camera, with three to six striped objects in
+    A scene is a striped plane, slanted away from the camera, with two to five striped objects in
     front of it, the near ones hiding the far ones. Colour says nothing about class; what is
     farther is smaller and hazier, so that depth can be estimated. Depth has no unit: 0 is the
     nearest that anything can be, 1 the farthest.
@@ -72,19 +72,21 @@ def _render(count: int, size: int, rng: np.random.Generator) -> Arrays:
 
     # The painter's order: from far to near, each object drawn over what is there.
     layers = np.sort(rng.uniform(0.05, 0.55, (count, OBJECTS)).astype(np.float32))[:, ::-1]
-    numbers = rng.integers(3, OBJECTS + 1, (count, 1, 1))
+    numbers = rng.integers(2, OBJECTS + 1, (count, 1, 1))
     for layer in range(OBJECTS):
         kind = rng.integers(1, len(CLASSES), (count, 1, 1))
         far = layers[:, layer, np.newaxis, np.newaxis]
-        inside = _inside(kind, (x - draw(-0.8, 0.8), y - draw(-0.8, 0.8)), far, draw)
-        inside &= layer < numbers
+        rim = _rim(kind, (x - draw(-0.8, 0.8), y - draw(-0.8, 0.8)), far, draw)
+        inside = (rim < 1) & (layer < numbers)
         depth = np.where(inside, far, depth)
         mask = np.where(inside, kind, mask).astype(np.uint8)
-        image = np.where(inside[:, np.newaxis], _striped(x, y, draw), image)
+        # Lit from the camera: darker towards the rim, which tells a disc from a square inside too.
+        shaded = _striped(x, y, draw) * (1 - 0.6 * rim.clip(0, 1)[:, np.newaxis])
+        image = np.where(inside[:, np.newaxis], shaded, image)
 
     haze = 0.7 * depth[:, np.newaxis]
     image = image * (1 - haze) + HAZE[:, np.newaxis, np.newaxis] * haze
-    image += rng.normal(0, 0.06, image.shape).astype(np.float32)
+    image += rng.normal(0, 0.05, image.shape).astype(np.float32)
     return {
         "inputs": (image.clip(0, 1) * 255).round().astype(np.uint8),
         "mask": mask,
@@ -96,17 +98,20 @@ def _striped(x: np.ndarray, y: np.ndarray, draw) -> np.ndarray:
     """Two random colours in random waves: (count, 3, size, size)."""
     angle, frequency, phase = draw(0, np.pi), draw(2, 14), draw(0, 2 * np.pi)
     waves = np.sin(frequency * (np.cos(angle) * x + np.sin(angle) * y) + phase)
-    colour, contrast = draw(0, 1, 3), draw(-0.25, 0.25, 3)
+    colour, contrast = draw(0.15, 1, 3), draw(-0.15, 0.15, 3)
     return colour + contrast * waves[:, np.newaxis]
 
 
-def _inside(kind: np.ndarray, place: tuple, far: np.ndarray, draw) -> np.ndarray:
-    """Which pixels a randomly turned object of each `kind` covers: bool (count, size, size)."""
-    radius = (0.5 - 0.5 * far) * draw(0.8, 1.2)
+def _rim(kind: np.ndarray, place: tuple, far: np.ndarray, draw) -> np.ndarray:
+    """How near each pixel is to the rim of a randomly turned object: 0 in its middle, 1 at the rim.
+
+    `kind` (count, 1, 1) is a class, `place` the pixels' x and y from the middle; nearer is larger.
+    """
+    radius = (0.55 - 0.5 * far) * draw(0.85, 1.15)
     angle = draw(0, 2 * np.pi)
     (x, y), cos, sin = place, np.cos(angle) / radius, np.sin(angle) / radius
     u, v = cos * x + sin * y, cos * y - sin * x
     disc = np.hypot(u, v)
     square = np.maximum(abs(u), abs(v)) / 0.85
     triangle = np.maximum(-v, (v + np.sqrt(np.float32(3)) * abs(u)) / 2) / 0.65
-    return np.choose(kind - 1, (disc, square, triangle)) < 1
+    return np.choose(kind - 1, (disc, square, triangle))

@@ -1,0 +1,94 @@
+"""The command line of every program here: Hydra, with errors that a person can act on.
+
+Importing this must stay fast, so that a typo costs a second: no torch here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from .config import CONFIGS, check
+from .errors import UserError
+
+
+# Hydra's own switch for whole tracebacks; it must be read before `main` sets it for Hydra's sake.
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def hydra_program(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make `main()` out of a function of the configuration `configs/<config_name>.yaml`.
+
+    The program ends with status 1 and one sentence on stderr when the configuration is wrong or the function
+    raises `UserError`. With HYDRA_FULL_ERROR=1 the whole traceback is shown instead.
+    """
+
+    def decorate(program: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @functools.wraps(program)
+        def checked(config: DictConfig) -> Any:
+            try:
+                check(config, HydraConfig.get().runtime.choices)
+                return program(config)
+            except (UserError, InstantiationException) as error:
+                # Hydra wraps what the constructor of a `_target_` raises.
+                sentence = error.__cause__ if isinstance(error, InstantiationException) else error
+                if FULL_ERROR or not isinstance(sentence, UserError):
+                    raise
+                sys.exit(str(sentence))
+
+        run = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(checked)
+
+        def main() -> None:
+            logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+            logging.getLogger("hydra").setLevel(logging.WARNING)
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and `explain` shortens them
+            try:
+                run()
+            except (HydraException, OmegaConfBaseException) as error:
+                if FULL_ERROR:
+                    raise
+                sys.exit(explain(error))
+
+        return main
+
+    return decorate
+
+
+def explain(error: Exception) -> str:
+    """One sentence for an error of Hydra or OmegaConf, with the nearest right name where there is one."""
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        return f"There is no {group}={option}{_nearest(option, error.options)}"
+    cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
+        parent = cause.parent_node
+        known = [str(key) for key in parent] if OmegaConf.is_dict(parent) else []
+        section = cause.full_key.rpartition(".")[0]
+        names = [f"{section}.{key}" if section else key for key in known]
+        return f"There is no {cause.full_key}{_nearest(cause.full_key, names)}"
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        return f"{cause.full_key}: {str(cause).splitlines()[0]}."
+    return " ".join(str(error).split())
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; there are {', '.join(sorted(known))}." if known else "."

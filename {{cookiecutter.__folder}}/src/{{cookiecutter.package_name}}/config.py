@@ -1,0 +1,155 @@
+"""What a configuration may hold. Importing this must stay fast: no torch here.
+
+The values themselves are in `configs/`. Sections that every project has are typed by the dataclasses below.
+Sections that name a class (`data`, `model`, `task`, ...) are yours to extend, so they are typed by example: an
+override must have the type of the value that the section's own YAML file gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from .errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+RESTORE_MODES = ("continue", "weights")
+OPEN_SECTIONS = ("data", "model", "task", "optimizer", "scheduler", "tracking")
+
+
+class Precision(Enum):
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+@dataclass
+class Trainer:
+    max_epochs: int = MISSING
+    batch_size: int = MISSING
+    accumulate: int = MISSING
+    precision: Precision = MISSING
+    clip_norm: float | None = MISSING
+    compile: bool = MISSING
+    device: str = MISSING
+    num_workers: int = MISSING
+    log_every: int = MISSING
+
+
+@dataclass
+class Checkpoint:
+    minutes: float = MISSING
+    steps: int | None = MISSING
+    keep: int = MISSING
+
+
+@dataclass
+class Run:
+    id: str | None = MISSING
+    root: str = MISSING
+
+
+@dataclass
+class TrainConfig:
+    data: Any = MISSING
+    model: Any = MISSING
+    task: Any = MISSING
+    optimizer: Any = MISSING
+    scheduler: Any = MISSING
+    tracking: Any = MISSING
+    trainer: Trainer = field(default_factory=Trainer)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    run: Run = field(default_factory=Run)
+    restore: Any = MISSING  # a mapping: `from` is a Python keyword, so no dataclass can name it
+    seed: int = MISSING
+    evaluate: bool = MISSING
+    objective: str | None = MISSING
+
+
+@dataclass
+class PrepareConfig:
+    data: Any = MISSING
+
+
+@dataclass
+class EvaluateConfig:
+    run: str = MISSING
+    root: str = MISSING
+    device: str = MISSING
+
+
+for name, schema in {"train": TrainConfig, "prepare": PrepareConfig, "evaluate": EvaluateConfig}.items():
+    ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+
+
+def check(config: DictConfig, choices: dict[str, Any]) -> None:
+    """Refuse what the dataclasses cannot see. `choices` maps each group to the file chosen in it.
+
+    Raises:
+        UserError: naming the key, its value and what would be right.
+    """
+    for section in OPEN_SECTIONS:
+        example = CONFIGS / section / f"{choices.get(section)}.yaml"
+        if section in config and example.is_file():
+            _check_types(section, OmegaConf.load(example), config[section])
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"Give a value for {', '.join(missing)}, for example {missing[0]}=...")
+    if "trainer" in config:
+        _check_ranges(config)
+
+
+def _check_types(where: str, example: Any, actual: Any) -> None:
+    if not OmegaConf.is_dict(example) or not OmegaConf.is_dict(actual):
+        return
+    for key in example:
+        if OmegaConf.is_interpolation(example, key) or key not in actual:
+            continue
+        expected, value = example[key], actual[key]
+        if OmegaConf.is_dict(expected):
+            _check_types(f"{where}.{key}", expected, value)
+        elif expected is not None and not _fits(expected, value):
+            raise UserError(
+                f"{where}.{key}={value} is {_kind(value)}; give {_kind(expected)}, such as {where}.{key}={expected}."
+            )
+
+
+def _fits(expected: Any, value: Any) -> bool:
+    if isinstance(expected, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(expected)
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "nothing"}
+    return names.get(type(value), "a list or mapping")
+
+
+def _check_ranges(config: DictConfig) -> None:
+    trainer, checkpoint = config.trainer, config.checkpoint
+    least = {
+        "trainer.max_epochs": (trainer.max_epochs, 1),
+        "trainer.batch_size": (trainer.batch_size, 1),
+        "trainer.accumulate": (trainer.accumulate, 1),
+        "trainer.num_workers": (trainer.num_workers, 0),
+        "trainer.log_every": (trainer.log_every, 1),
+        "checkpoint.steps": (checkpoint.steps, 1),
+        "checkpoint.keep": (checkpoint.keep, 1),
+        "checkpoint.minutes": (checkpoint.minutes, 0),
+        "data.fraction": (config.data.get("fraction"), 0),
+    }
+    for key, (value, bound) in least.items():
+        if value is not None and value < bound:
+            raise UserError(f"{key}={value} is too small; the least is {bound}.")
+    if trainer.batch_size % trainer.accumulate:
+        raise UserError(
+            f"trainer.batch_size={trainer.batch_size} does not split into trainer.accumulate="
+            f"{trainer.accumulate} equal parts; choose a multiple."
+        )
+    if config.restore.mode not in RESTORE_MODES:
+        raise UserError(f"restore.mode={config.restore.mode} is not a mode; choose {' or '.join(RESTORE_MODES)}.")

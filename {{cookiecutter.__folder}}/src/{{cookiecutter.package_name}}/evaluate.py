@@ -1,0 +1,115 @@
+"""`uv run evaluate run=<id>`: metrics on the test split, plots and a report, from the newest checkpoint alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from .cli import hydra_program
+from .errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.figure import Figure
+
+    from .training.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+@hydra_program("evaluate")
+def main(config: DictConfig) -> None:
+    """Make the report of a run anew."""
+    from .training.distributed import choose_device
+    from .training.run_folder import RunFolder
+
+    write_report(RunFolder(config.root, config.run), choose_device(config.device))
+
+
+def write_report(folder: RunFolder, device: torch.device) -> dict[str, float]:
+    """Write metrics.json, plots/*.png and report.md, and return the metrics of the test split.
+
+    Raises:
+        UserError: the run has no whole checkpoint.
+    """
+    from .training.checkpoint import CheckpointStore
+    from .training.metrics_log import read_metrics
+    from .training.plots import learning_curves
+
+    state = CheckpointStore(folder.checkpoints).load_newest()
+    if state is None:
+        raise UserError(f"There is no run with checkpoints in {folder.path}; see `ls {folder.path.parent}`.")
+    config = OmegaConf.create(state["config"])
+    metrics, pictures = test(config, state["model"], device)
+    records = read_metrics(folder.metrics_log) or state["position"]["history"]
+    pictures = {"learning_curves": learning_curves(records), **pictures}
+
+    folder.write(folder.metrics, json.dumps(metrics, indent=2) + "\n")
+    for name, figure in pictures.items():
+        save_figure(folder, name, figure)
+    folder.write(folder.report, report_text(folder, config, state, metrics, list(pictures)))
+    log.info("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+    log.info("report  %s", folder.report)
+    log.info("plots   %s", "  ".join(str(folder.plots / f"{name}.png") for name in pictures))
+    return metrics
+
+
+def test(
+    config: DictConfig, weights: dict[str, torch.Tensor], device: torch.device
+) -> tuple[dict[str, float], dict[str, Figure]]:
+    """Score the weights on the test split and draw what the task wants to show."""
+    import torch
+
+    from .config import Precision
+    from .training.distributed import Processes
+    from .training.scoring import score
+
+    model = instantiate(config.model).to(device)
+    model.load_state_dict(weights)
+    task, data = instantiate(config.task), instantiate(config.data).split("test")
+    seen: list[Any] = []
+    precision = Precision(config.trainer.precision)
+    alone = Processes(0, 1, device)
+    metrics = score(model, task, data, config.trainer.batch_size, alone, precision, seen)
+    pictures = task.pictures(*(torch.cat(column) for column in zip(*seen, strict=True)))
+    return {f"test/{name}": value for name, value in metrics.items()}, pictures
+
+
+def save_figure(folder: RunFolder, name: str, figure: Figure) -> None:
+    """Write plots/<name>.png, whole or not at all."""
+    with folder.writing():
+        folder.plots.mkdir(exist_ok=True)
+        temporary = folder.plots / f".{name}.png"
+        figure.savefig(temporary, dpi=110)
+        temporary.replace(folder.plots / f"{name}.png")
+
+
+def report_text(
+    folder: RunFolder, config: DictConfig, state: dict[str, Any], metrics: dict[str, float], pictures: list[str]
+) -> str:
+    """Give the report as Markdown: results, what was trained, pictures."""
+    run_file = folder.path / "run.json"
+    run = json.loads(run_file.read_text(encoding="utf-8")) if run_file.exists() else {}
+    commit = f"`{run['commit'][:12]}`" if run.get("commit") else "unknown"
+    parameters = sum(tensor.numel() for tensor in state["model"].values())
+    facts = {
+        "data": f"`{config.data._target_}`, {config.data.get('fraction', 1.0):.0%} of the training split",
+        "model": f"`{config.model._target_}`, {parameters:,} parameters",
+        "trained": f"{state['position']['epoch']} of {config.trainer.max_epochs} epochs, "
+        f"{state['position']['step']:,} steps of {config.trainer.batch_size} images",
+        "commit": commit + (", with uncommitted changes" if run.get("dirty") else ""),
+        "started": f"{len(run.get('starts', []))} times, last on {run['starts'][-1]['device']}" if run else "unknown",
+    }
+    lines = [f"# Run {folder.id}", "", "| metric | value |", "|---|---:|"]
+    lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
+    lines += ["", *(f"- {name}: {text}" for name, text in facts.items()), ""]
+    lines += [f"![{name.replace('_', ' ')}](plots/{name}.png)\n" for name in pictures]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

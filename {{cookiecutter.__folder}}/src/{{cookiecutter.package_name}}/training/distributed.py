@@ -1,0 +1,99 @@
+"""Training with several processes (`torchrun`), or with one as if there were no others."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all that train together.
+
+    Args:
+        rank: number of this process, 0 for the one that writes.
+        count: how many there are.
+        device: where this one computes.
+    """
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Tell for each flag whether some process has set it; the answer is the same everywhere."""
+        if self.count == 1:
+            return list(flags)
+        votes = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+        return [bool(vote) for vote in votes]
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Average a CPU tensor over the processes."""
+        if self.count > 1:
+            dist.all_reduce(values)
+            values /= self.count
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """Collect one picklable value from each process, in order of rank, on every process."""
+        values: list[Any] = [value] * self.count
+        if self.count > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def from_first(self, value: Any) -> Any:
+        """Give every process the value that the first one has."""
+        return self.gather(value)[0]
+
+    def wait(self) -> None:
+        if self.count > 1:
+            dist.barrier()
+
+    def stop(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def join_processes(device: str) -> Processes:
+    """Join the processes that torchrun started, or be the only one.
+
+    Args:
+        device: auto, cpu, cuda or mps; auto takes the fastest there is.
+    """
+    count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    chosen = choose_device(device)
+    if count > 1:
+        if chosen.type == "cuda":
+            chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(chosen)
+        # gloo as well, so that flags and numbers go round without stopping the GPU
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    return Processes(rank, count, chosen)
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn auto, cpu, cuda or mps into a device that is there.
+
+    Raises:
+        UserError: it is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, present in there.items() if present))
+    kind = name.partition(":")[0]
+    if kind not in there:
+        raise UserError(f"trainer.device={name} is not a device; choose auto, {', '.join(there)}.")
+    if not there[kind]:
+        raise UserError(f"trainer.device={name}, but this machine has none; leave it at auto.")
+    return torch.device(name)

@@ -1,0 +1,107 @@
+"""Where a training starts from: nothing, its own newest checkpoint, or another run.
+
+A run's own checkpoint always comes first, so that the same command again continues it. `restore.from` counts only
+when the run is new.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ..errors import UserError
+from ..storage import fetch, list_files
+from .checkpoint import CheckpointStore, load_checkpoint
+from .loop import Trainer
+from .run_folder import RunFolder
+from .state import refuse_other_settings
+
+log = logging.getLogger(__name__)
+
+
+def restore(trainer: Trainer, folder: RunFolder) -> None:
+    """Put `trainer` where its run, or the one named in `restore.from`, stands.
+
+    Raises:
+        UserError: what should be restored is damaged, missing, or was trained with other settings.
+    """
+    config = trainer.config
+    state = trainer.checkpoints.load_newest()
+    if state:
+        refuse_other_settings(trainer.plain_config, state["config"], folder.id)
+        trainer.restore(state)
+        position = trainer.position
+        done = "has finished" if position.epoch == config.trainer.max_epochs else "goes on"
+        log.info("Run %s %s at epoch %d, step %d.", folder.id, done, position.epoch, position.step)
+    elif source := config.restore["from"]:
+        state = load_source(source, Path(config.run.root))
+        if config.restore.mode == "weights":
+            load_weights(trainer.model, state["model"], source)
+        elif "optimizer" not in state:
+            raise UserError(f"restore.from={source} holds weights only; add restore.mode=weights.")
+        else:
+            refuse_other_settings(trainer.plain_config, state["config"], source, longer=True)
+            trainer.restore(state)
+            trainer.position.lines = 0  # its lines are in the other run's log
+        log.info("Run %s starts from %s (%s).", folder.id, source, config.restore.mode)
+
+
+def load_source(source: str, root: Path) -> dict[str, Any]:
+    """Load the newest whole checkpoint of a run, a single checkpoint, or weights.
+
+    Args:
+        source: the id of a run below `root`, a run's folder, a .pt or .safetensors file, or the URI of any of these.
+        root: the folder of all runs.
+    """
+    if "://" in source:
+        with tempfile.TemporaryDirectory() as temporary:
+            return _load_path(_download(source, Path(temporary)), source)
+    here = Path(source)
+    return _load_path(here if here.exists() else root / source, source)
+
+
+def _load_path(path: Path, source: str) -> dict[str, Any]:
+    if path.suffix == ".safetensors" and path.is_file():
+        try:
+            return {"model": load_file(path)}
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"The weights {source} cannot be read ({error}).") from error
+    if path.is_file():
+        return load_checkpoint(path)
+    state = CheckpointStore(path / "checkpoints").load_newest()
+    if state is None:
+        raise UserError(f"restore.from={source}: there is no run with checkpoints by that name.")
+    return state
+
+
+def _download(uri: str, folder: Path) -> Path:
+    """Fetch a file, or a run's checkpoints, below `folder`."""
+    if uri.endswith((".pt", ".safetensors")):
+        fetch(uri, folder / uri.rpartition("/")[2])
+        return folder / uri.rpartition("/")[2]
+    for name in list_files(f"{uri.rstrip('/')}/checkpoints"):
+        fetch(f"{uri.rstrip('/')}/checkpoints/{name}", folder / "checkpoints" / name)
+    return folder
+
+
+def load_weights(model: nn.Module, weights: dict[str, Any], source: str) -> None:
+    """Load weights that must fit the model exactly.
+
+    Raises:
+        UserError: naming the first tensor that does not.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise UserError(
+                f"The weights of {source} do not fit the model: {name} is {found.get(name, 'missing')} there and "
+                f"{wanted.get(name, 'missing')} here; give the same model settings."
+            )
+    model.load_state_dict(weights)

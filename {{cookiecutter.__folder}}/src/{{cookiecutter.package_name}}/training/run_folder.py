@@ -1,0 +1,126 @@
+"""A run's folder `runs/<id>/`: all that is known of it, and nothing that a restart would lose."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+import torch
+
+from ..errors import UserError
+
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def make_run_id() -> str:
+    """Make an id from the time (UTC), the commit and four random characters."""
+    commit = (git_state()["commit"] or "nogit")[:7]
+    random = "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(4))
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{commit}-{random}"
+
+
+def git_state() -> dict[str, Any]:
+    """Give the commit of the working directory and whether files differ from it; None without git."""
+
+    def git(*words: str) -> str | None:
+        try:
+            return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    status = git("status", "--porcelain")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+class RunFolder:
+    """The paths of one run.
+
+    Args:
+        root: the folder that holds all runs.
+        run_id: its id, which is its folder's name and the tracker's id too.
+    """
+
+    def __init__(self, root: str | Path, run_id: str) -> None:
+        if not ID.fullmatch(run_id):
+            raise UserError(
+                f"run.id={run_id} cannot name a folder; use up to 64 letters, digits, dots, dashes or underscores."
+            )
+        self.id = run_id
+        self.path = Path(root, run_id)
+        self.checkpoints = self.path / "checkpoints"
+        self.weights = self.path / "model.safetensors"
+        self.metrics_log = self.path / "metrics.jsonl"
+        self.metrics = self.path / "metrics.json"
+        self.report = self.path / "report.md"
+        self.plots = self.path / "plots"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second process from training the same run; a killed process holds no lock.
+
+        Raises:
+            UserError: the run is being trained, or its folder cannot be written.
+        """
+        with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"Run {self.id} is being trained by another process; choose another run.id.") from None
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn a full disk or a read-only folder into one sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"Cannot write {error.filename or self.path} ({error.strerror}); make room or permission there, "
+                "or choose another place with run.root=..."
+            ) from error
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file of the run, whole or not at all."""
+        with self.writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.tmp")
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+
+    def describe_start(self, processes: int, device: torch.device) -> None:
+        """Add to run.json when, from which commit and on what the run was started, each time anew."""
+        path = self.path / "run.json"
+        try:
+            starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
+        except (OSError, ValueError, KeyError):
+            starts = []
+        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        starts.append(
+            {
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                **git_state(),
+                "host": platform.node(),
+                "device": gpu or device.type,
+                "processes": processes,
+                "threads": torch.get_num_threads(),
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+            }
+        )
+        last = starts[-1]
+        text = {"id": self.id, "commit": last["commit"], "dirty": last["dirty"], "starts": starts}
+        self.write(path, json.dumps(text, indent=2) + os.linesep)
