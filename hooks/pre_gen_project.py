@@ -23,15 +23,16 @@ TEXTS = {
 # Direct dependencies, what they bring along, and this project's own folders: a package of one of these names
 # would be imported in its place, and a project of such a name would depend on itself.
 TAKEN = """
-    aiohttp alembic anyio attr attrs azure azure_storage_blob adlfs boto3 botocore certifi click cycler dill
+    adlfs aiohttp alembic anyio attr attrs azure azure_storage_blob boto3 botocore certifi click cycler dill
     docker dvc dvc_azure dvc_data dvc_gs dvc_objects dvc_render dvc_s3 dvc_studio_client dvc_task filelock
-    flufl fsspec functorch gcsfs git gitpython gitdb google hatchling hydra hydra_core hydra_plugins
-    hydra_optuna_sweeper idna ipykernel ipython jinja2 joblib jupyter jupyterlab kiwisolver lightning_utilities
-    markdown matplotlib mpl_toolkits mpmath nbclient nbformat networkx numpy nvidia omegaconf optuna packaging
-    pandas pathspec pil pillow pip platformdirs pluggy pre_commit protobuf psutil pydantic pygments pyparsing
-    pyright pytest pyyaml requests rich ruff s3fs safetensors scikit_learn scipy scmrepo sentry_sdk setuptools
-    shtab six sklearn sqlalchemy sympy threadpoolctl torch torchgen torchmetrics tornado tqdm traitlets triton
-    typer typing_extensions urllib3 uv virtualenv wandb yaml
+    flufl fsspec functorch gcsfs git gitdb gitpython google hatchling hydra hydra_core hydra_optuna_sweeper
+    hydra_plugins idna ipykernel ipython jinja2 joblib jupyter jupyterlab kiwisolver lightning_utilities
+    markdown matplotlib mpl_toolkits mpmath nbclient nbformat networkx numpy nvidia omegaconf optuna
+    packaging pandas pathspec pil pillow pip platformdirs pluggy pre_commit pre_commit_hooks protobuf psutil
+    py pydantic pygments pylab pyparsing pyright pytest pyyaml requests rich ruff s3fs safetensors
+    scikit_learn scipy scmrepo sentry_sdk setuptools shtab six sklearn sqlalchemy sympy threadpoolctl torch
+    torchgen torchmetrics tornado tqdm traitlets triton typer typing_extensions urllib3 uv virtualenv wandb
+    xxhash yaml
     configs data infra models notebooks runs src test tests
 """
 BUCKETS = {

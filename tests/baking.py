@@ -3,12 +3,14 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
+from cookiecutter.exceptions import FailedHookException
 from cookiecutter.main import cookiecutter
 
 TEMPLATE = Path(__file__).resolve().parent.parent
@@ -82,19 +84,27 @@ def clean_env(**env: str) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in FOREIGN} | env
 
 
+class RefusedError(Exception):
+    """A hook refused the answers; the text is what it printed."""
+
+
 def bake_into(folder: Path, **answers: str) -> BakedProject:
     """Bakes the template into `folder`/<slug> with these answers typed at the prompt.
 
     What is typed is taken literally; values given as cookiecutter's extra_context would be rendered once more.
-    Raises cookiecutter's FailedHookException when an answer is refused.
+    Raises RefusedError when a hook fails.
     """
-    with typed(answers):
-        baked = cookiecutter(str(TEMPLATE), output_dir=str(folder), default_config=True)
+    with typed(answers), tempfile.TemporaryFile() as stderr, redirected(2, stderr.fileno()):
+        try:
+            baked = cookiecutter(str(TEMPLATE), output_dir=str(folder), default_config=True)
+        except FailedHookException as error:
+            stderr.seek(0)
+            raise RefusedError(stderr.read().decode()) from error
     return BakedProject(Path(baked), answers)
 
 
 @contextmanager
-def typed(answers: Mapping[str, str]):
+def typed(answers: Mapping[str, str]) -> Iterator[None]:
     """Answers cookiecutter's prompts; a question that has no answer here gets its default."""
 
     def variable(name, default, *_):
@@ -111,3 +121,25 @@ def typed(answers: Mapping[str, str]):
         mock.patch("cookiecutter.main.dump"),
     ):
         yield
+
+
+@contextmanager
+def redirected(descriptor: int, target: int) -> Iterator[None]:
+    """Sends what this process and its children write to one file descriptor to another."""
+    kept = os.dup(descriptor)
+    os.dup2(target, descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
+
+
+@contextmanager
+def only_programs(*names: str) -> Iterator[None]:
+    """Makes the named programs the only ones that can be found: a machine without uv, or without git."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            os.symlink(shutil.which(name) or f"/no/{name}", Path(folder, name))
+        with mock.patch.dict(os.environ, PATH=folder):
+            yield

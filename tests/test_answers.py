@@ -1,0 +1,222 @@
+"""Which answers are refused, which are taken, and that taken ones arrive unchanged."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from baking import RefusedError, bake_into, only_programs
+
+REFUSED = {
+    # free text
+    "an empty project name": {"project_name": ""},
+    "a blank project name": {"project_name": " \t "},
+    "an invisible project name": {"project_name": "\u200b\u2060"},
+    "a blank description": {"description": "   "},
+    "an empty author": {"author_name": ""},
+    "a line break in the name": {"project_name": "One\nTwo"},
+    "a carriage return": {"description": "One\rTwo"},
+    "a null byte": {"description": "One\x00Two"},
+    "an escape sequence": {"author_name": "\x1b[31mRed"},
+    "a next-line character": {"description": "One\x85Two"},
+    "a line separator": {"description": "One\u2028Two"},
+    "a paragraph separator": {"description": "One\u2029Two"},
+    "half a surrogate pair": {"description": "One\ud800Two"},
+    "a direction override": {"description": "One\u202etwo"},
+    "a long name": {"project_name": "n" * 81, "project_slug": "n"},
+    "a long description": {"description": "d" * 301},
+    "a long author": {"author_name": "a" * 121},
+    # slugs
+    "an empty slug": {"project_slug": ""},
+    "a blank slug": {"project_slug": " "},
+    "a capital in the slug": {"project_slug": "My-project"},
+    "a dot in the slug": {"project_slug": "my.project"},
+    "a slash in the slug": {"project_slug": "my/project"},
+    "a backslash in the slug": {"project_slug": "my\\project"},
+    "a parent folder": {"project_slug": ".."},
+    "a path to a parent": {"project_slug": "../escape"},
+    "an absolute path": {"project_slug": "/tmp/escape"},
+    "a leading digit in the slug": {"project_slug": "3d-training"},
+    "a leading dash in the slug": {"project_slug": "-project"},
+    "a trailing dash in the slug": {"project_slug": "project-"},
+    "a double dash in the slug": {"project_slug": "my--project"},
+    "an underscore in the slug": {"project_slug": "my_project"},
+    "a space in the slug": {"project_slug": "my project"},
+    "a line break after the slug": {"project_slug": "project\n"},
+    "letters beyond ASCII in the slug": {"project_slug": "projét"},
+    "digits beyond ASCII in the slug": {"project_slug": "project٣"},
+    "a slug of 64": {"project_slug": "p" * 64, "package_name": "p", "bucket": "my-bucket"},
+    "a slug that no file system takes": {
+        "project_slug": "p" * 5000,
+        "package_name": "p",
+        "bucket": "my-bucket",
+    },
+    "half a surrogate pair in the slug": {"project_slug": "a\udcff"},
+    "a slug that is a dependency": {"project_slug": "scikit-learn", "package_name": "p"},
+    # packages
+    "an empty package": {"package_name": ""},
+    "a keyword": {"package_name": "class"},
+    "a module of Python": {"package_name": "json"},
+    "a capital in the package": {"package_name": "Package"},
+    "a dash in the package": {"package_name": "my-package"},
+    "a dot in the package": {"package_name": "my.package"},
+    "a leading digit in the package": {"package_name": "3d"},
+    "a leading underscore": {"package_name": "_package"},
+    "letters beyond ASCII in the package": {"package_name": "paquét"},
+    "a line break after the package": {"package_name": "package\n"},
+    "a package path": {"package_name": "../package"},
+    # regions
+    "an unknown region": {"region": "mars-north1"},
+    "an empty region": {"region": ""},
+    "a zone for a region": {"region": "us-central1-a"},
+    "a region of another cloud": {"cloud": "aws", "region": "us-central1"},
+    "a region as Azure's portal writes it": {"cloud": "azure", "region": "East US"},
+    # buckets
+    "a short bucket": {"bucket": "ab"},
+    "a long bucket": {"bucket": "b" * 64},
+    "a capital in the bucket": {"bucket": "My-bucket"},
+    "a bucket URI": {"bucket": "gs://my-bucket"},
+    "a trailing dash in the bucket": {"bucket": "my-bucket-"},
+    "goog at the start": {"bucket": "googly"},
+    "google inside": {"bucket": "my-google-bucket"},
+    "an underscore on S3": {"cloud": "aws", "bucket": "my_bucket"},
+    "punycode on S3": {"cloud": "aws", "bucket": "xn--bucket"},
+    "an alias suffix on S3": {"cloud": "aws", "bucket": "bucket-s3alias"},
+    "a directory bucket's suffix on S3": {"cloud": "aws", "bucket": "bucket--x-s3"},
+    "a dash on Azure": {"cloud": "azure", "bucket": "my-store"},
+    "a storage account of 25": {"cloud": "azure", "bucket": "s" * 25},
+    "a line break after the bucket": {"bucket": "my-bucket\n"},
+}
+DEPENDENCIES = [
+    "torch",
+    "hydra",
+    "omegaconf",
+    "dvc",
+    "wandb",
+    "torchmetrics",
+    "safetensors",
+    "numpy",
+    "matplotlib",
+    "rich",
+    "sklearn",
+    "optuna",
+    "pytest",
+    "fsspec",
+    "gcsfs",
+    "s3fs",
+    "adlfs",
+    "tests",
+    "configs",
+    "data",
+    "yaml",
+]
+
+
+@pytest.mark.parametrize("answers", REFUSED.values(), ids=REFUSED)
+def test_is_refused_in_one_sentence_and_leaves_nothing(answers: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "inner" / "most"
+    folder.mkdir(parents=True)
+    with pytest.raises(RefusedError) as refused:
+        bake_into(folder, **answers)
+    assert_one_sentence(str(refused.value))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("package", DEPENDENCIES)
+def test_refuses_a_package_that_would_hide_a_dependency(package: str, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=f"'{package}_training'"):
+        bake_into(tmp_path, package_name=package)
+
+
+def test_refuses_every_direct_dependency(demo_project, tmp_path: Path) -> None:
+    """The list in the hook is written by hand: this finds what a new dependency makes importable."""
+    code = """if True:
+        import re, tomllib
+        from importlib.metadata import packages_distributions
+        project = tomllib.load(open("pyproject.toml", "rb"))
+        wanted = project["project"]["dependencies"] + sum(project["dependency-groups"].values(), [])
+        names = {re.match("[A-Za-z0-9-]+", item)[0].lower() for item in wanted}
+        for module, owners in packages_distributions().items():
+            if names & {owner.lower().replace("_", "-") for owner in owners} and not module.startswith("_"):
+                print(module)
+    """
+    modules = demo_project.run(".venv/bin/python", "-c", code).stdout.split()
+    assert {"torch", "hydra", "dvc", "sklearn", "pytest"} <= set(modules)
+    hook = Path(__file__).parent.parent.joinpath("hooks/pre_gen_project.py").read_text()
+    taken = set(hook.partition('TAKEN = """')[2].partition('"""')[0].split())
+    assert {module for module in modules if module.islower()} <= taken
+
+
+def test_names_the_nearest_region(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"such as 'europe-west4'\."):
+        bake_into(tmp_path, region="Europe-West-4")
+
+
+HOSTILE = {
+    "quotes": """She said "it's" '''fine''' and ""\"so\"""",
+    "backslashes": r"C:\new\table \\ \" \u0041 \x",
+    "shell": "$HOME `id` $(id) ; rm -rf / & | > < # % !! ~ *",
+    "jinja": "{{ 7 * 7 }} {% raw %} {# gone? #} {{ cookiecutter.cloud }} ${data.classes}",
+    "markup": "<script>alert(1)</script> [a](b) **c** _d_ <!-- e --> &amp; |f| $x$ # g",
+    "yaml": "- a: b, c # d [e] {f} !g &h *i ? j : k @l %m",
+    "toml": '""" [project] name = "x" #',
+    "emoji": "🚀 family 👩‍👩‍👧‍👦 flag 🇬🇷",
+    "right to left": "مشروع تدريب - פרויקט",
+    "accents": "Żółć Ünïcödé 漢字 e\u0301",
+    "a list": "1. first",
+    "a rule": "---",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_carries_any_line_of_text_unchanged(text: str, tmp_path: Path) -> None:
+    with only_programs("git"):
+        project = bake_into(
+            tmp_path,
+            project_name=text[:80],
+            project_slug="hostile",
+            description=text,
+            author_name=text,
+            bucket="my-bucket",
+        )
+    metadata = tomllib.loads(project.read("pyproject.toml"))["project"]
+    assert metadata["description"] == text
+    assert metadata["authors"] == [{"name": text}]
+    assert text in project.read("LICENSE")
+
+
+TAKEN = {
+    "a description of 200": {"description": "d" * 200},
+    "a description of 300": {"description": "é" * 300},
+    "a slug of 63": {"project_slug": "s" * 63},
+    "a slug of one letter": {"project_slug": "s", "bucket": "my-bucket"},
+    "a package that is not the slug": {"package_name": "elsewhere2"},
+    "the longest GCS bucket": {"bucket": "b" * 63},
+    "an underscore on GCS": {"bucket": "my_bucket"},
+    "the longest storage account": {"cloud": "azure", "bucket": "s" * 24},
+    "a region elsewhere": {"cloud": "aws", "region": "eu-central-1"},
+    "another region elsewhere": {"cloud": "azure", "region": "westeurope"},
+}
+
+
+@pytest.mark.parametrize("answers", TAKEN.values(), ids=TAKEN)
+def test_takes_what_is_at_the_edge(answers: dict[str, str], tmp_path: Path) -> None:
+    with only_programs("git"):
+        project = bake_into(tmp_path, **answers)
+    assert project.has_file(f"src/{answers.get('package_name', project.package)}/__init__.py")
+
+
+@pytest.mark.parametrize("cloud", ["gcp", "aws", "azure"])
+@pytest.mark.parametrize("slug", ["a", "a-b", "s" * 63, "s" * 62 + "9", "ab-" * 20 + "c"])
+def test_derives_a_bucket_that_the_cloud_takes(cloud: str, slug: str, tmp_path: Path) -> None:
+    with only_programs("git"):
+        bake_into(tmp_path, cloud=cloud, project_slug=slug)
+
+
+def assert_one_sentence(text: str) -> None:
+    """One line that a person can act on: what is wrong, then what to type."""
+    assert text.endswith(".\n")
+    assert text.count("\n") == 1
+    assert ": type " in text
+    assert len(text) < 400
+    assert text.isprintable() or text[:-1].isprintable()
