@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hydra
@@ -27,9 +27,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from .config import CONFIGS, check
 from .errors import UserError
 
-
 # Hydra's own switch for whole tracebacks; it must be read before `main` sets it for Hydra's sake.
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+EXPECTED = (UserError, HydraException, OmegaConfBaseException)
 
 
 def hydra_program(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -52,15 +53,19 @@ def hydra_program(config_name: str) -> Callable[[Callable[[DictConfig], Any]], C
                     raise
                 sys.exit(str(sentence))
 
-        run = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(checked)
+        run = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(
+            checked
+        )
 
         def main() -> None:
             logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
             logging.getLogger("hydra").setLevel(logging.WARNING)
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and `explain` shortens them
+            os.environ["HYDRA_FULL_ERROR"] = (
+                "1"  # Hydra raises its errors, and `explain` shortens them
+            )
             try:
                 run()
-            except (HydraException, OmegaConfBaseException) as error:
+            except EXPECTED as error:
                 if FULL_ERROR:
                     raise
                 sys.exit(explain(error))
@@ -71,14 +76,18 @@ def hydra_program(config_name: str) -> Callable[[Callable[[DictConfig], Any]], C
 
 
 def explain(error: Exception) -> str:
-    """One sentence for an error of Hydra or OmegaConf, with the nearest right name where there is one."""
+    """One sentence for an error of ours, Hydra's or OmegaConf's, with the nearest right name if there is one."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, InstantiationException):
+        return _explain_instantiation(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         return f"There is no {group}={option}{_nearest(option, error.options)}"
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
         parent = cause.parent_node
-        known = [str(key) for key in parent] if OmegaConf.is_dict(parent) else []
+        known = [str(key) for key in parent if key != "hydra"] if OmegaConf.is_dict(parent) else []
         section = cause.full_key.rpartition(".")[0]
         names = [f"{section}.{key}" if section else key for key in known]
         return f"There is no {cause.full_key}{_nearest(cause.full_key, names)}"
@@ -87,7 +96,20 @@ def explain(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def _explain_instantiation(error: InstantiationException) -> str:
+    """Say which section's class refused its settings, in the class's own words."""
+    reason: BaseException = error
+    while reason.__cause__:
+        reason = reason.__cause__
+    if isinstance(reason, UserError):
+        return str(reason)
+    section = str(error).rpartition("full_key: ")[2]
+    return (
+        f"{section} cannot be made from its settings: {reason}. (HYDRA_FULL_ERROR=1 shows where.)"
+    )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]}?"

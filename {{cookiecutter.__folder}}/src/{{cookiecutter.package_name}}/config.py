@@ -7,6 +7,7 @@ override must have the type of the value that the section's own YAML file gives.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -18,6 +19,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from .errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+DEVICES = ("auto", "cpu", "cuda", "mps")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESTORE_MODES = ("continue", "weights")
 OPEN_SECTIONS = ("data", "model", "task", "optimizer", "scheduler", "tracking")
 
@@ -83,7 +86,11 @@ class EvaluateConfig:
     device: str = MISSING
 
 
-for name, schema in {"train": TrainConfig, "prepare": PrepareConfig, "evaluate": EvaluateConfig}.items():
+for name, schema in {
+    "train": TrainConfig,
+    "prepare": PrepareConfig,
+    "evaluate": EvaluateConfig,
+}.items():
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
 
 
@@ -126,7 +133,13 @@ def _fits(expected: Any, value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "nothing"}
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        type(None): "nothing",
+    }
     return names.get(type(value), "a list or mapping")
 
 
@@ -151,5 +164,21 @@ def _check_ranges(config: DictConfig) -> None:
             f"trainer.batch_size={trainer.batch_size} does not split into trainer.accumulate="
             f"{trainer.accumulate} equal parts; choose a multiple."
         )
+    if trainer.device not in DEVICES:
+        raise UserError(
+            f"trainer.device={trainer.device} is not a device; choose {', '.join(DEVICES)}."
+        )
+    if config.run.id is not None:
+        check_run_id(config.run.id)
     if config.restore.mode not in RESTORE_MODES:
-        raise UserError(f"restore.mode={config.restore.mode} is not a mode; choose {' or '.join(RESTORE_MODES)}.")
+        raise UserError(
+            f"restore.mode={config.restore.mode} is not a mode; choose {' or '.join(RESTORE_MODES)}."
+        )
+
+
+def check_run_id(run_id: str) -> None:
+    """Refuse an id that could not name a folder, an object in a bucket and a run of the tracker."""
+    if not RUN_ID.fullmatch(run_id):
+        raise UserError(
+            f"run.id={run_id} cannot name a run; use up to 64 letters, digits, dots, dashes or underscores."
+        )

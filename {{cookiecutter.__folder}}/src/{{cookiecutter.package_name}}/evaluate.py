@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from .cli import hydra_program
 from .errors import UserError
@@ -42,8 +42,10 @@ def write_report(folder: RunFolder, device: torch.device) -> dict[str, float]:
 
     state = CheckpointStore(folder.checkpoints).load_newest()
     if state is None:
-        raise UserError(f"There is no run with checkpoints in {folder.path}; see `ls {folder.path.parent}`.")
-    config = OmegaConf.create(state["config"])
+        raise UserError(
+            f"There is no run with checkpoints in {folder.path}; see `ls {folder.path.parent}`."
+        )
+    config = DictConfig(state["config"])
     metrics, pictures = test(config, state["model"], device)
     records = read_metrics(folder.metrics_log) or state["position"]["history"]
     pictures = {"learning_curves": learning_curves(records), **pictures}
@@ -89,7 +91,11 @@ def save_figure(folder: RunFolder, name: str, figure: Figure) -> None:
 
 
 def report_text(
-    folder: RunFolder, config: DictConfig, state: dict[str, Any], metrics: dict[str, float], pictures: list[str]
+    folder: RunFolder,
+    config: DictConfig,
+    state: dict[str, Any],
+    metrics: dict[str, float],
+    pictures: list[str],
 ) -> str:
     """Give the report as Markdown: results, what was trained, pictures."""
     run_file = folder.path / "run.json"
@@ -102,7 +108,9 @@ def report_text(
         "trained": f"{state['position']['epoch']} of {config.trainer.max_epochs} epochs, "
         f"{state['position']['step']:,} steps of {config.trainer.batch_size} images",
         "commit": commit + (", with uncommitted changes" if run.get("dirty") else ""),
-        "started": f"{len(run.get('starts', []))} times, last on {run['starts'][-1]['device']}" if run else "unknown",
+        "started": f"{len(run.get('starts', []))} times, last on {run['starts'][-1]['device']}"
+        if run
+        else "unknown",
     }
     lines = [f"# Run {folder.id}", "", "| metric | value |", "|---|---:|"]
     lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]

@@ -23,8 +23,8 @@ class TrialTable(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         searched = config.hydra.sweeper.params
         value = job_return.return_value if job_return.status is JobStatus.COMPLETED else None
-        settings = {key: OmegaConf.select(job_return.cfg, key) for key in searched}
-        self.trials.append({"run": job_return.cfg.run.id, **settings, config.objective: value})
+        settings = {key: OmegaConf.select(config, key) for key in searched}
+        self.trials.append({"run": config.run.id, **settings, config.objective: value})
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if not self.trials:
@@ -34,7 +34,12 @@ class TrialTable(Callback):
         done.sort(key=lambda trial: trial[config.objective], reverse=best_last)
         table = Table(*self.trials[0], title="trials, best first")
         for trial in done:
-            table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in trial.values()))
+            table.add_row(
+                *(
+                    f"{value:.4g}" if isinstance(value, float) else str(value)
+                    for value in trial.values()
+                )
+            )
         Console().print(table)
         path = Path(config.run.root, "sweeps", f"{datetime.now(UTC):%Y%m%d-%H%M%S}.csv")
         path.parent.mkdir(parents=True, exist_ok=True)

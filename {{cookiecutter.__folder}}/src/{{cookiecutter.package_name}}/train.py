@@ -68,7 +68,11 @@ def train(config: DictConfig, folder: RunFolder, processes: Processes) -> list[d
             save_weights(folder, trainer.model)
         exit_code = 0
     except Stopped as stopped:
-        log.info("Run %s is saved at step %d; the same command continues it.", folder.id, trainer.position.step)
+        log.info(
+            "Run %s is saved at step %d; the same command continues it.",
+            folder.id,
+            trainer.position.step,
+        )
         exit_code = stopped.exit_code
         sys.exit(exit_code)
     finally:

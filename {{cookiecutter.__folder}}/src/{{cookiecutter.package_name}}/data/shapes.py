@@ -8,6 +8,8 @@ from .base import SPLITS, Arrays, PreparedData
 TARGETS = ("mask", "depth")
 CLASSES = ("background", "disc", "square", "triangle")
 OBJECTS = 5  # at most, in a scene
+# Objects of a class lean towards a colour, by less than they differ among themselves.
+TINTS = np.array([[1.0, 0.3, 0.3], [0.3, 1.0, 0.3], [0.3, 0.3, 1.0]], dtype=np.float32)
 HAZE = np.array([0.75, 0.8, 0.9], dtype=np.float32)  # what everything far away turns into
 
 
@@ -15,8 +17,8 @@ class Shapes(PreparedData):
     """Seeded RGB scenes, each with a class mask and a depth map.
 
     A scene is a striped plane, slanted away from the camera, with two to five striped objects in
-    front of it, the near ones hiding the far ones. Colour says nothing about class; what is
-    farther is smaller and hazier, so that depth can be estimated. Depth has no unit: 0 is the
+    front of it, the near ones hiding the far ones. Colour only hints at the class; what is farther
+    is smaller and hazier, so that depth can be estimated. Depth has no unit: 0 is the
     nearest that anything can be, 1 the farthest.
 
     Args:
@@ -81,7 +83,8 @@ def _render(count: int, size: int, rng: np.random.Generator) -> Arrays:
         depth = np.where(inside, far, depth)
         mask = np.where(inside, kind, mask).astype(np.uint8)
         # Lit from the camera: darker towards the rim, which tells a disc from a square inside too.
-        shaded = _striped(x, y, draw) * (1 - 0.6 * rim.clip(0, 1)[:, np.newaxis])
+        colour = 0.6 * _striped(x, y, draw) + 0.4 * TINTS[kind[:, 0, 0] - 1, :, None, None]
+        shaded = colour * (1 - 0.6 * rim.clip(0, 1)[:, np.newaxis])
         image = np.where(inside[:, np.newaxis], shaded, image)
 
     haze = 0.7 * depth[:, np.newaxis]

@@ -19,7 +19,9 @@ class CNN(nn.Module):
         dropout: part of the features that is dropped before the last layer, in [0, 1).
     """
 
-    def __init__(self, in_channels: int, outputs: int, width: int, depth: int, dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, outputs: int, width: int, depth: int, dropout: float
+    ) -> None:
         super().__init__()
         stages = []
         for stage in range(depth):
@@ -28,7 +30,10 @@ class CNN(nn.Module):
             in_channels = channels
         self.features = nn.Sequential(*stages)
         self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(in_channels, outputs)
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(in_channels, outputs),
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -25,7 +25,9 @@ class UNet(nn.Module):
         channels = [width * 2**level for level in range(depth + 1)]
         self.first = _block(in_channels, width)
         self.down = nn.ModuleList(_block(wide // 2, wide) for wide in channels[1:])
-        self.up = nn.ModuleList(nn.ConvTranspose2d(wide, wide // 2, 2, stride=2) for wide in channels[:0:-1])
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(wide, wide // 2, 2, stride=2) for wide in channels[:0:-1]
+        )
         self.join = nn.ModuleList(_block(wide, wide // 2) for wide in channels[:0:-1])
         self.pool = nn.MaxPool2d(2)
         self.head = nn.Conv2d(width, outputs, 1)

@@ -42,7 +42,9 @@ def epoch_order(samples: int, batch_size: int, *, seed: int, epoch: int, part: P
     return order.view(steps, part.count, batch_size // part.count)[:, part.rank].contiguous()
 
 
-def batches(data: Any, order: Tensor, num_workers: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    data: Any, order: Tensor, num_workers: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Give `data[indices]` on the device for each row of `order`."""
     loader: Any = (data[indices] for indices in order)
     if num_workers:

@@ -46,7 +46,9 @@ class CheckpointStore:
         """
         self.wait()
         self._copy = _copy_to_cpu(state, self._copy)
-        self._writer = threading.Thread(target=self._write, args=(step, self._copy), name="checkpoint")
+        self._writer = threading.Thread(
+            target=self._write, args=(step, self._copy), name="checkpoint"
+        )
         self._writer.start()
 
     def wait(self) -> None:
@@ -118,10 +120,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     name = NAME.fullmatch(path.name)
     try:
         if name and name["digest"] != _digest(path):
-            raise UserError(f"The checkpoint {path} is damaged: its content does not match its name.")
+            raise UserError(
+                f"The checkpoint {path} is damaged: its content does not match its name."
+            )
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"The checkpoint {path} cannot be read ({type(error).__name__}).") from error
+        raise UserError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__})."
+        ) from error
     if not isinstance(state, dict) or "format" not in state:
         raise UserError(f"{path} is not a checkpoint of this project.")
     if state["format"] != FORMAT:
@@ -164,6 +170,12 @@ def _copy_to_cpu(value: Any, old: Any) -> Any:
         known = old if isinstance(old, dict) else {}
         return {key: _copy_to_cpu(item, known.get(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        known = list(old) if isinstance(old, list | tuple) and len(old) == len(value) else [None] * len(value)
-        return type(value)(_copy_to_cpu(item, before) for item, before in zip(value, known, strict=True))
+        known = (
+            list(old)
+            if isinstance(old, list | tuple) and len(old) == len(value)
+            else [None] * len(value)
+        )
+        return type(value)(
+            _copy_to_cpu(item, before) for item, before in zip(value, known, strict=True)
+        )
     return value

@@ -88,12 +88,13 @@ def choose_device(name: str) -> torch.device:
     Raises:
         UserError: it is not there.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
         return torch.device(next(kind for kind, present in there.items() if present))
-    kind = name.partition(":")[0]
-    if kind not in there:
-        raise UserError(f"trainer.device={name} is not a device; choose auto, {', '.join(there)}.")
-    if not there[kind]:
-        raise UserError(f"trainer.device={name}, but this machine has none; leave it at auto.")
+    if not there[name]:
+        raise UserError(f"device={name}, but this machine has none; leave it at auto.")
     return torch.device(name)

@@ -29,7 +29,7 @@ from .state import Position
 from .tasks import Task
 
 
-class Stopped(BaseException):  # noqa: N818 - not an error: the run was asked to end and is saved
+class Stopped(BaseException):
     """A signal ended the training after its state was saved.
 
     Args:
@@ -60,7 +60,9 @@ class Trainer:
         settings = self.config.trainer
         self.device = self.processes.device
         self.position = Position()
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision.value == "fp16")
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=settings.precision.value == "fp16"
+        )
         self.network: Any = self.model
         if self.processes.count > 1:
             self.network = DistributedDataParallel(self.model)
@@ -96,10 +98,16 @@ class Trainer:
         settings, position = self.config.trainer, self.position
         self.network.train()
         order = epoch_order(
-            len(self.train_data), settings.batch_size, seed=self.config.seed, epoch=position.epoch, part=self.processes
+            len(self.train_data),
+            settings.batch_size,
+            seed=self.config.seed,
+            epoch=position.epoch,
+            part=self.processes,
         )
         since, images = time.perf_counter(), 0
-        for inputs, targets in batches(self.train_data, order[position.batch :], settings.num_workers, self.device):
+        for inputs, targets in batches(
+            self.train_data, order[position.batch :], settings.num_workers, self.device
+        ):
             self._step(inputs, targets)
             position.batch += 1
             position.step += 1
@@ -113,7 +121,9 @@ class Trainer:
     def _step(self, inputs: Tensor, targets: Tensor) -> None:
         settings, loss = self.config.trainer, torch.zeros(())
         parts = settings.accumulate
-        for part, (some, wanted) in enumerate(zip(inputs.chunk(parts), targets.chunk(parts), strict=True), start=1):
+        for part, (some, wanted) in enumerate(
+            zip(inputs.chunk(parts), targets.chunk(parts), strict=True), start=1
+        ):
             with self._gradients_stay_here(part < parts):
                 with autocast(self.device, settings.precision):
                     predictions = self.network(some)
@@ -132,7 +142,11 @@ class Trainer:
     def _gradients_stay_here(self, wanted: bool) -> AbstractContextManager[None]:
         """Keep accumulated parts from being averaged over the processes before the last."""
         network = getattr(self.network, "_orig_mod", self.network)
-        return network.no_sync() if wanted and isinstance(network, DistributedDataParallel) else nullcontext()
+        return (
+            network.no_sync()
+            if wanted and isinstance(network, DistributedDataParallel)
+            else nullcontext()
+        )
 
     def _read_losses(self) -> None:
         """Bring the newest losses to the CPU and stop at the first that is no number."""
@@ -154,7 +168,11 @@ class Trainer:
         position, settings = self.position, self.config.trainer
         loss = sum(position.losses) / len(position.losses)
         position.losses = []
-        values = {"train/loss": loss, "lr": self.optimizer.param_groups[0]["lr"], "images_per_second": round(speed, 1)}
+        values = {
+            "train/loss": loss,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": round(speed, 1),
+        }
         self._write(log, values)
         bar.line(
             f"epoch {position.epoch + 1}/{settings.max_epochs}  step {position.step}  loss {loss:.4f}  "
@@ -167,7 +185,12 @@ class Trainer:
         try:
             self._validating = True
             values = score(
-                self.model, self.task, self.val_data, settings.batch_size, self.processes, settings.precision
+                self.model,
+                self.task,
+                self.val_data,
+                settings.batch_size,
+                self.processes,
+                settings.precision,
             )
         except Stopped:
             self.save()
@@ -227,7 +250,9 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
-        if len(state["random"]) == self.processes.count:  # else each process goes on from its own seed
+        if (
+            len(state["random"]) == self.processes.count
+        ):  # else each process goes on from its own seed
             set_random_state(state["random"][self.processes.rank], self.device)
         self.position = Position.from_dict(state["position"])
 

@@ -24,7 +24,9 @@ class MetricsLog:
         self._folder, self._tracker = folder, tracker
         self._tracked = len(written)
         self.lines = min(lines, len(written))
-        folder.write(folder.metrics_log, "".join(json.dumps(line) + "\n" for line in written[: self.lines]))
+        folder.write(
+            folder.metrics_log, "".join(json.dumps(line) + "\n" for line in written[: self.lines])
+        )
 
     def add(self, step: int, epoch: int, **values: float) -> None:
         """Write one line and hand it to the tracker, unless the tracker has it from before a kill."""

@@ -11,7 +11,9 @@ from torch import Tensor
 
 def learning_curves(records: list[dict[str, Any]]) -> Figure:
     """Draw loss and the other validation metrics over the steps, from the lines of metrics.jsonl."""
-    names = sorted({key for record in records for key in record if key.startswith("val/")} - {"val/loss"})
+    names = sorted(
+        {key for record in records for key in record if key.startswith("val/")} - {"val/loss"}
+    )
     figure = Figure(figsize=(5 * (1 + len(names)), 3.6), layout="constrained")
     axes = figure.subplots(1, 1 + len(names), squeeze=False)[0]
     for name in ("train/loss", "val/loss"):
@@ -29,19 +31,39 @@ def learning_curves(records: list[dict[str, Any]]) -> Figure:
 
 def _curve(axis: Any, records: list[dict[str, Any]], name: str) -> None:
     points = [(record["step"], record[name]) for record in records if name in record]
-    axis.plot(*zip(*points, strict=True) if points else ([], []), label=name, marker="." if len(points) < 40 else "")
+    axis.plot(
+        *zip(*points, strict=True) if points else ([], []),
+        label=name,
+        marker="." if len(points) < 40 else "",
+    )
 
 
 def confusion_matrix(targets: Tensor, decoded: Tensor, classes: int) -> Figure:
     """Draw how often each class (row) was taken for each class (column); both (N,)."""
-    counts = torch.bincount(targets * classes + decoded, minlength=classes**2).view(classes, classes)
+    counts = torch.bincount(targets * classes + decoded, minlength=classes**2).view(
+        classes, classes
+    )
     figure = Figure(figsize=(5, 4.6), layout="constrained")
     axis = figure.subplots()
     axis.imshow(counts / counts.sum(dim=1, keepdim=True).clamp(min=1), cmap="Blues", vmin=0, vmax=1)
     for row, column in torch.nonzero(counts).tolist():
         color = "white" if 2 * counts[row, column] > counts[row].sum() else "black"
-        axis.text(column, row, int(counts[row, column]), ha="center", va="center", color=color, fontsize=8)
-    axis.set(xlabel="predicted", ylabel="true", xticks=range(classes), yticks=range(classes), title="test samples")
+        axis.text(
+            column,
+            row,
+            str(int(counts[row, column])),
+            ha="center",
+            va="center",
+            color=color,
+            fontsize=8,
+        )
+    axis.set(
+        xlabel="predicted",
+        ylabel="true",
+        xticks=range(classes),
+        yticks=range(classes),
+        title="test samples",
+    )
     return figure
 
 
@@ -60,13 +82,18 @@ def mistakes(images: Tensor, targets: Tensor, decoded: Tensor, most: int = 12) -
     return figure
 
 
-def pixel_predictions(images: Tensor, targets: Tensor, decoded: Tensor, largest: float | None) -> Figure:
+def pixel_predictions(
+    images: Tensor, targets: Tensor, decoded: Tensor, largest: float | None
+) -> Figure:
     """Show image, target and prediction side by side, one sample a row; maps are (N, H, W)."""
     figure = Figure(figsize=(5.4, 1.9 * len(images)), layout="constrained")
     for row, axes in enumerate(figure.subplots(len(images), 3, squeeze=False)):
         _show(axes[0], images[row], "image" if row == 0 else "")
         top = float(targets[row].max()) if largest is None else largest
-        for axis, values, title in ((axes[1], targets[row], "target"), (axes[2], decoded[row], "prediction")):
+        for axis, values, title in (
+            (axes[1], targets[row], "target"),
+            (axes[2], decoded[row], "prediction"),
+        ):
             axis.imshow(values, vmin=0, vmax=top, cmap="viridis", interpolation="nearest")
             axis.set_title(title if row == 0 else "")
             axis.axis("off")

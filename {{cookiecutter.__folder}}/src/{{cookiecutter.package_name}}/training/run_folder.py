@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import platform
-import re
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -15,12 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-
 import torch
 
+from ..config import check_run_id
 from ..errors import UserError
-
-ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def make_run_id() -> str:
@@ -35,7 +32,9 @@ def git_state() -> dict[str, Any]:
 
     def git(*words: str) -> str | None:
         try:
-            return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+            return subprocess.run(
+                ["git", *words], capture_output=True, text=True, check=True
+            ).stdout.strip()
         except (OSError, subprocess.CalledProcessError):
             return None
 
@@ -52,10 +51,7 @@ class RunFolder:
     """
 
     def __init__(self, root: str | Path, run_id: str) -> None:
-        if not ID.fullmatch(run_id):
-            raise UserError(
-                f"run.id={run_id} cannot name a folder; use up to 64 letters, digits, dots, dashes or underscores."
-            )
+        check_run_id(run_id)
         self.id = run_id
         self.path = Path(root, run_id)
         self.checkpoints = self.path / "checkpoints"
@@ -79,7 +75,9 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"Run {self.id} is being trained by another process; choose another run.id.") from None
+                raise UserError(
+                    f"Run {self.id} is being trained by another process; choose another run.id."
+                ) from None
             yield
 
     @contextmanager

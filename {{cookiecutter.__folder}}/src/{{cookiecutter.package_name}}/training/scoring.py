@@ -43,7 +43,9 @@ def score(
     """
     device, was_training = processes.device, model.training
     model.eval()
-    metrics = {name: metric.to(device) for name, metric in {"loss": MeanMetric(), **task.metrics()}.items()}
+    metrics = {
+        name: metric.to(device) for name, metric in {"loss": MeanMetric(), **task.metrics()}.items()
+    }
     mine = torch.arange(processes.rank, len(data), processes.count)
     kept = 0
     for indices in mine.split(max(1, batch_size // processes.count)):
@@ -58,7 +60,9 @@ def score(
                 metric.update(predictions.float(), targets)
         if seen is not None and (task.keep is None or kept < task.keep):
             room = len(inputs) if task.keep is None else task.keep - kept
-            seen.append(tuple(t[:room].cpu() for t in (inputs, targets, task.decode(predictions.float()))))  # type: ignore[arg-type]
+            seen.append(
+                tuple(t[:room].cpu() for t in (inputs, targets, task.decode(predictions.float())))
+            )  # type: ignore[arg-type]
             kept += len(seen[-1][0])
     model.train(was_training)
     return {name: float(metric.compute()) for name, metric in metrics.items()}

@@ -60,7 +60,9 @@ def refuse_other_settings(
     changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     changed -= set(may_differ)
     if changed:
-        listed = ", ".join(f"{key}={after.get(key)} (was {before.get(key)})" for key in sorted(changed))
+        listed = ", ".join(
+            f"{key}={after.get(key)} (was {before.get(key)})" for key in sorted(changed)
+        )
         mode = "continue" if changed == {"trainer.max_epochs"} else "weights"
         raise UserError(
             f"Run {run_id} was started with other settings: {listed}; give the old ones, "
@@ -76,5 +78,9 @@ def _decisive(config: dict[str, Any]) -> dict[str, Any]:
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= (
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{key}": value}
+        )
     return flat

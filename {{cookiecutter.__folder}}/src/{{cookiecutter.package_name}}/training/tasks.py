@@ -83,7 +83,11 @@ class Segmentation:
         return predictions.argmax(dim=1)
 
     def pictures(self, images: Tensor, targets: Tensor, decoded: Tensor) -> dict[str, Figure]:
-        return {"predictions": plots.pixel_predictions(images, targets, decoded, largest=self.outputs - 1)}
+        return {
+            "predictions": plots.pixel_predictions(
+                images, targets, decoded, largest=self.outputs - 1
+            )
+        }
 
 
 class Depth:
@@ -106,7 +110,9 @@ class Depth:
         return predictions[:, 0]
 
     def pictures(self, images: Tensor, targets: Tensor, decoded: Tensor) -> dict[str, Figure]:
-        return {"predictions": plots.pixel_predictions(images, targets[:, 0], decoded, largest=None)}
+        return {
+            "predictions": plots.pixel_predictions(images, targets[:, 0], decoded, largest=None)
+        }
 
 
 class MeanBaseline(Metric):

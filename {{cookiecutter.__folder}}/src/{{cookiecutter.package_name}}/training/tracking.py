@@ -51,13 +51,7 @@ class Wandb:
     def start(self, run_id: str, folder: Path, config: dict[str, Any]) -> None:
         import wandb  # takes a second, which a run without it need not wait
 
-        mode = os.environ.get("WANDB_MODE")
-        if mode is None and not wandb.api.api_key:
-            mode = "offline"
-            log.info(
-                "No wandb key found: tracking offline. `wandb login` and `wandb sync %s/wandb/offline-*` send it.",
-                folder,
-            )
+        mode = os.environ.get("WANDB_MODE") or _mode_for_key(folder)
         self._run = wandb.init(
             project=self.project,
             entity=self.entity,
@@ -77,3 +71,21 @@ class Wandb:
     def finish(self, exit_code: int) -> None:
         if self._run:
             self._run.finish(exit_code=exit_code)
+
+
+def _mode_for_key(folder: Path) -> str:
+    """Give online where there is a key that works, else offline: a run is worth more than its tracking."""
+    import wandb
+
+    try:
+        if wandb.login(prompt=False):
+            return "online"
+        reason = "there is no wandb key"
+    except wandb.Error as error:
+        reason = f"wandb cannot be used ({str(error).splitlines()[0]})"
+    log.info(
+        "Tracking offline: %s. `uv run wandb login` and `uv run wandb sync %s/wandb/offline-*` send it later.",
+        reason,
+        folder,
+    )
+    return "offline"

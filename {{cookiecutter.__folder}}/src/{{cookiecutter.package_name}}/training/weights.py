@@ -10,7 +10,9 @@ from .run_folder import RunFolder
 
 def save_weights(folder: RunFolder, model: nn.Module) -> None:
     """Write model.safetensors, whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     temporary = folder.weights.with_suffix(".tmp")
     with folder.writing():
         save_file(tensors, temporary, metadata={"run": folder.id})
