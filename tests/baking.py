@@ -1,5 +1,7 @@
 """Bakes the template in this process, as cookiecutter's prompt would, and holds what came out."""
 
+import atexit
+import functools
 import os
 import shutil
 import subprocess
@@ -13,7 +15,7 @@ from unittest import mock
 from cookiecutter.exceptions import FailedHookException
 from cookiecutter.main import cookiecutter
 
-TEMPLATE = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 # Set by the caller's own environment, and not the project's business.
 FOREIGN = (
     "VIRTUAL_ENV",
@@ -84,6 +86,18 @@ def clean_env(**env: str) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in FOREIGN} | env
 
 
+@functools.cache
+def template() -> Path:
+    """A copy of the template as a clone would have it: without caches that a tool has left in the tree."""
+    folder = Path(tempfile.mkdtemp(prefix="template-"))
+    atexit.register(shutil.rmtree, folder)
+    for path in BakedProject(ROOT).files():
+        if (ROOT / path).exists():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, folder / path)
+    return folder
+
+
 class RefusedError(Exception):
     """A hook refused the answers; the text is what it printed."""
 
@@ -96,7 +110,7 @@ def bake_into(folder: Path, **answers: str) -> BakedProject:
     """
     with typed(answers), tempfile.TemporaryFile() as stderr, redirected(2, stderr.fileno()):
         try:
-            baked = cookiecutter(str(TEMPLATE), output_dir=str(folder), default_config=True)
+            baked = cookiecutter(str(template()), output_dir=str(folder), default_config=True)
         except FailedHookException as error:
             stderr.seek(0)
             raise RefusedError(stderr.read().decode()) from error

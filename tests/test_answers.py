@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from baking import RefusedError, bake_into, only_programs
+from baking import ROOT, RefusedError, bake_into, only_programs
 
 REFUSED = {
     # free text
@@ -142,7 +142,7 @@ def test_refuses_every_direct_dependency(demo_project, tmp_path: Path) -> None:
     """
     modules = demo_project.run(".venv/bin/python", "-c", code).stdout.split()
     assert {"torch", "hydra", "dvc", "sklearn", "pytest"} <= set(modules)
-    hook = Path(__file__).parent.parent.joinpath("hooks/pre_gen_project.py").read_text()
+    hook = (ROOT / "hooks/pre_gen_project.py").read_text()
     taken = set(hook.partition('TAKEN = """')[2].partition('"""')[0].split())
     assert {module for module in modules if module.islower()} <= taken
 

@@ -1,0 +1,73 @@
+"""The baked project's own tests pass, and what its README shows works as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from baking import BakedProject
+
+
+def test_its_own_tests_pass(demo_project: BakedProject) -> None:
+    result = demo_project.run("make", "test")
+    assert " passed" in result.stdout
+    assert "skipped" not in result.stdout
+
+
+def test_help_lists_every_target(demo_project: BakedProject) -> None:
+    shown = demo_project.run("make").stdout
+    for target in ("help", "setup", "data", "train", "evaluate", "test", "check", "notebook"):
+        assert f"make {target} " in shown
+
+
+@pytest.fixture
+def with_examples(demo_project: BakedProject):
+    """The project with the files that its README shows, each under the path in the line before it."""
+    readme = demo_project.read("README.md")
+    blocks = re.findall(
+        r"`((?:src|configs)/\S+\.(?:py|yaml))`[^`]*```(?:python|yaml)\n(.*?)```", readme, re.DOTALL
+    )
+    assert len(blocks) == 4
+    for path, text in blocks:
+        (demo_project.folder / path).write_text(text)
+    yield demo_project
+    for path, _ in blocks:
+        (demo_project.folder / path).unlink()
+
+
+def test_the_readmes_own_data_and_model_work(with_examples: BakedProject) -> None:
+    project = with_examples
+    photographs = """if True:
+        import numpy as np
+        rng = np.random.default_rng(0)
+        images, labels = rng.integers(0, 256, (50, 3, 32, 32), np.uint8), rng.integers(0, 5, 50)
+        np.savez("raw/leaves.npz", images=images, labels=labels)
+    """
+    (project.folder / "raw").mkdir()
+    project.run(".venv/bin/python", "-c", photographs)
+    quick = ("trainer.max_epochs=1", "tracking=none")
+    project.run("uv", "run", "prepare", "data=leaves")
+    project.run("uv", "run", "train", "data=leaves", "run.id=readme-data", *quick)
+    project.run("uv", "run", "prepare", "data=digits")
+    project.run("uv", "run", "train", "model=linear", "run.id=readme-model", *quick)
+    for run in ("readme-data", "readme-model"):
+        assert project.has_file(f"runs/{run}/report.md")
+
+
+def test_the_readme_names_only_files_that_are_there(bake) -> None:
+    project = bake()
+    shown = {"src/cloud_training/data/leaves.py", "src/cloud_training/models/linear.py"}
+    shown |= {"configs/data/leaves.yaml", "configs/model/linear.yaml"}
+    for path in re.findall(r"`((?:src|configs|notebooks|tests)/[\w/.]+)`", project.read("README.md")):
+        assert path in shown or (project.folder / path).exists(), path
+
+
+def test_the_makefile_says_what_is_missing(demo_project: BakedProject, tmp_path: Path) -> None:
+    result = demo_project.run("make", "evaluate", check=False)
+    assert result.returncode != 0
+    assert "make evaluate RUN=<id>" in result.stderr
+    (tmp_path / "make").symlink_to("/usr/bin/make")
+    for program in ("sh", "bash", "sed", "expand"):
+        (tmp_path / program).symlink_to(f"/bin/{program}" if program != "expand" else "/usr/bin/expand")
+    result = demo_project.run("make", "setup", check=False, PATH=str(tmp_path))
+    assert result.returncode != 0
+    assert "pip install uv" in result.stdout

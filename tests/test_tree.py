@@ -1,0 +1,121 @@
+"""Exactly the expected files, whatever the answers, with nothing of the template's own language left in them."""
+
+import re
+
+import pytest
+
+LICENSES = {
+    "MIT": "MIT License\n",
+    "Apache-2.0": "Apache License\n",
+    "BSD-3-Clause": "BSD 3-Clause License\n",
+    "Proprietary": "All rights reserved.\n",
+}
+BAKES = {
+    "the defaults": {},
+    "aws": {"cloud": "aws", "license": "Apache-2.0"},
+    "azure": {"cloud": "azure", "license": "BSD-3-Clause"},
+    "proprietary": {"license": "Proprietary"},
+    "other names": {
+        "project_slug": "leaf-reader",
+        "package_name": "leaves",
+        "bucket": "leaf_store",
+        "region": "europe-west4",
+    },
+}
+FILES = """
+.dvc/.gitignore .dvc/config .dvcignore .editorconfig .gitignore .pre-commit-config.yaml LICENSE Makefile README.md dvc.yaml pyproject.toml
+uv.lock
+.github/dependabot.yml .github/workflows/ci.yml
+configs/evaluate.yaml configs/prepare.yaml configs/train.yaml
+configs/data/digits.yaml configs/data/mnist.yaml configs/data/shapes.yaml
+configs/experiment/digits_cnn.yaml configs/experiment/mnist_cnn.yaml
+configs/experiment/shapes_depth.yaml configs/experiment/shapes_unet.yaml
+configs/hydra/default.yaml
+configs/model/cnn.yaml configs/model/unet.yaml
+configs/optimizer/adamw.yaml configs/optimizer/sgd.yaml
+configs/scheduler/constant.yaml configs/scheduler/cosine.yaml
+configs/sweep/lr.yaml
+configs/task/classification.yaml configs/task/depth.yaml configs/task/segmentation.yaml
+configs/tracking/none.yaml configs/tracking/wandb.yaml
+configs/trainer/default.yaml
+notebooks/explore.ipynb
+src/PACKAGE/__init__.py src/PACKAGE/cli.py src/PACKAGE/config.py src/PACKAGE/errors.py src/PACKAGE/evaluate.py
+src/PACKAGE/prepare.py src/PACKAGE/storage.py src/PACKAGE/sweep.py src/PACKAGE/train.py
+src/PACKAGE/data/__init__.py src/PACKAGE/data/base.py src/PACKAGE/data/digits.py src/PACKAGE/data/mnist.py
+src/PACKAGE/data/shapes.py src/PACKAGE/data/split.py
+src/PACKAGE/models/__init__.py src/PACKAGE/models/cnn.py src/PACKAGE/models/unet.py
+src/PACKAGE/training/__init__.py src/PACKAGE/training/checkpoint.py src/PACKAGE/training/distributed.py
+src/PACKAGE/training/loop.py src/PACKAGE/training/progress.py src/PACKAGE/training/random_state.py
+src/PACKAGE/training/report.py src/PACKAGE/training/run_folder.py src/PACKAGE/training/schedules.py
+src/PACKAGE/training/tasks.py src/PACKAGE/training/tracking.py
+tests/test_data.py
+"""
+
+
+@pytest.fixture(params=BAKES.values(), ids=BAKES)
+def project(request: pytest.FixtureRequest, bake):
+    return bake(**request.param)
+
+
+def test_holds_exactly_the_expected_files(project) -> None:
+    expected = set(FILES.replace("PACKAGE", project.answers.get("package_name", "cloud_training")).split())
+    assert project.files() == expected
+
+
+def test_holds_no_jinja(project) -> None:
+    for path in project.files() - {"uv.lock"}:
+        text = project.read(path)
+        if path.startswith(".github/workflows/"):
+            text = re.sub(r"\$\{\{.*?\}\}", "", text)
+        assert not re.search(r"\{\{|\{%|\{#|cookiecutter\.[a-z_]", text), path
+
+
+def test_ends_every_file_with_one_line_break(project) -> None:
+    for path in project.files():
+        text = project.read(path)
+        assert text == "" or (text.endswith("\n") and not text.endswith("\n\n")), path
+
+
+def test_uses_the_answers_it_was_given(bake) -> None:
+    project = bake(**BAKES["other names"])
+    assert project.folder.name == "leaf-reader"
+    assert 'name = "leaf-reader"' in project.read("pyproject.toml")
+    assert "gs://leaf_store/dvc" in project.read(".dvc/config")
+    assert "--location=europe-west4" in project.read("README.md")
+    for path in project.files() - {"uv.lock"}:
+        assert not re.search("cloud[-_]training", project.read(path)), path
+
+
+@pytest.mark.parametrize(
+    ("cloud", "remote", "extra"),
+    [
+        ("gcp", "gs://cloud-training-bucket/dvc", "dvc[gs]"),
+        ("aws", "s3://cloud-training-bucket/dvc", "dvc[s3]"),
+        ("azure", "azure://training/dvc", "dvc[azure]"),
+    ],
+)
+def test_keeps_its_data_in_the_chosen_cloud(cloud: str, remote: str, extra: str, bake) -> None:
+    project = bake(**BAKES.get(cloud, {}))
+    assert f"url = {remote}\n" in project.read(".dvc/config")
+    assert extra in project.read("pyproject.toml")
+    others = {"gs://", "s3://", "azure://"} - {remote.partition("//")[0] + "//"}
+    assert not any(other in project.read(".dvc/config") for other in others)
+
+
+@pytest.mark.parametrize("cloud", ["gcp", "aws", "azure"])
+def test_says_plainly_that_launching_is_not_in_yet(cloud: str, bake) -> None:
+    readme = " ".join(bake(**BAKES.get(cloud, {})).read("README.md").split())
+    names = {"gcp": "Google Cloud", "aws": "AWS", "azure": "Azure"}
+    assert f"**Not in yet:** launching a training on {names[cloud]}." in readme
+
+
+@pytest.mark.parametrize(
+    "answers", [BAKES["the defaults"], BAKES["aws"], BAKES["azure"], BAKES["proprietary"]]
+)
+def test_carries_the_chosen_licence(answers: dict[str, str], bake) -> None:
+    project, name = bake(**answers), answers.get("license", "MIT")
+    assert (
+        LICENSES[name] in project.read("LICENSE").splitlines(keepends=True)[0] + project.read("LICENSE")[:90]
+    )
+    spdx = "LicenseRef-Proprietary" if name == "Proprietary" else name
+    assert f'license = "{spdx}"' in project.read("pyproject.toml")
