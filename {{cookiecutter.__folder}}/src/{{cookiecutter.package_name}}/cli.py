@@ -46,12 +46,10 @@ def hydra_program(config_name: str) -> Callable[[Callable[[DictConfig], Any]], C
             try:
                 check(config, HydraConfig.get().runtime.choices)
                 return program(config)
-            except (UserError, InstantiationException) as error:
-                # Hydra wraps what the constructor of a `_target_` raises.
-                sentence = error.__cause__ if isinstance(error, InstantiationException) else error
-                if FULL_ERROR or not isinstance(sentence, UserError):
+            except EXPECTED as error:  # here, before Hydra adds a line of its own
+                if FULL_ERROR:
                     raise
-                sys.exit(str(sentence))
+                sys.exit(explain(error))
 
         run = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(
             checked
@@ -60,9 +58,7 @@ def hydra_program(config_name: str) -> Callable[[Callable[[DictConfig], Any]], C
         def main() -> None:
             logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
             logging.getLogger("hydra").setLevel(logging.WARNING)
-            os.environ["HYDRA_FULL_ERROR"] = (
-                "1"  # Hydra raises its errors, and `explain` shortens them
-            )
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and `explain` shortens
             try:
                 run()
             except EXPECTED as error:

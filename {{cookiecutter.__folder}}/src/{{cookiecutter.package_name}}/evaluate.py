@@ -73,10 +73,22 @@ def test(
     model = instantiate(config.model).to(device)
     model.load_state_dict(weights)
     task, data = instantiate(config.task), instantiate(config.data).split("test")
-    seen: list[Any] = []
-    precision = Precision(config.trainer.precision)
-    alone = Processes(0, 1, device)
-    metrics = score(model, task, data, config.trainer.batch_size, alone, precision, seen)
+    seen: list[tuple[torch.Tensor, ...]] = []
+
+    def look(inputs: torch.Tensor, targets: torch.Tensor, predictions: torch.Tensor) -> None:
+        room = None if task.keep is None else max(0, task.keep - sum(len(row[0]) for row in seen))
+        shown = (inputs, targets, task.decode(predictions))
+        seen.append(tuple(tensor[:room].cpu() for tensor in shown))
+
+    metrics = score(
+        model,
+        task,
+        data,
+        config.trainer.batch_size,
+        Processes(0, 1, device),
+        Precision(config.trainer.precision),
+        look,
+    )
     pictures = task.pictures(*(torch.cat(column) for column in zip(*seen, strict=True)))
     return {f"test/{name}": value for name, value in metrics.items()}, pictures
 

@@ -36,7 +36,7 @@ class CheckpointStore:
         self.keep = keep
         self._copy: Any = None
         self._writer: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Copy `state` and write the copy in the background, after the one before is written.
@@ -79,7 +79,7 @@ class CheckpointStore:
             _sync_folder(self.folder)
             for old in self.files()[self.keep :]:
                 old.unlink()
-        except BaseException as error:  # raised again by `wait`, in the thread that trains
+        except Exception as error:  # noqa: BLE001 - raised again by `wait`, in the training thread
             self._error = error
             temporary.unlink(missing_ok=True)
 

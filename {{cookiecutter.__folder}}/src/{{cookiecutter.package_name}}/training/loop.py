@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -156,7 +157,7 @@ class Trainer:
         first_step = self.position.step - len(self._unread) + 1
         self._unread.clear()
         for step, loss in enumerate(losses.tolist(), start=first_step):
-            if loss != loss or loss in (float("inf"), float("-inf")):
+            if not math.isfinite(loss):
                 raise UserError(
                     f"The training loss is {loss} at step {step}; lower optimizer.lr, set trainer.clip_norm, "
                     "or look at the data of that step."

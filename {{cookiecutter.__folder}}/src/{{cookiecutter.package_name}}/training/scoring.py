@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ def score(
     batch_size: int,
     processes: Processes,
     precision: Precision,
-    seen: list[tuple[Tensor, Tensor, Tensor]] | None = None,
+    on_batch: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> dict[str, float]:
     """Give the mean loss and the task's metrics over all samples, shared out over the processes.
 
@@ -38,31 +39,24 @@ def score(
         batch_size: samples over all processes.
         processes: among which the samples are shared.
         precision: of the forward pass.
-        seen: receives (images, targets, decoded predictions) of each batch on the CPU, as many samples as
-            `task.keep` asks for.
+        on_batch: sees inputs, targets and predictions of each batch, on the device.
     """
     device, was_training = processes.device, model.training
     model.eval()
-    metrics = {
-        name: metric.to(device) for name, metric in {"loss": MeanMetric(), **task.metrics()}.items()
-    }
+    mean_loss = MeanMetric().to(device)
+    metrics = {name: metric.to(device) for name, metric in task.metrics().items()}
     mine = torch.arange(processes.rank, len(data), processes.count)
-    kept = 0
     for indices in mine.split(max(1, batch_size // processes.count)):
         inputs, targets = (tensor.to(device, non_blocking=True) for tensor in data[indices])
         with autocast(device, precision):
             predictions = model(inputs)
-            loss = task.loss(predictions, targets)
-        for name, metric in metrics.items():
-            if name == "loss":
-                metric.update(loss.float(), len(inputs))
-            else:
-                metric.update(predictions.float(), targets)
-        if seen is not None and (task.keep is None or kept < task.keep):
-            room = len(inputs) if task.keep is None else task.keep - kept
-            seen.append(
-                tuple(t[:room].cpu() for t in (inputs, targets, task.decode(predictions.float())))
-            )  # type: ignore[arg-type]
-            kept += len(seen[-1][0])
+        predictions = predictions.float()
+        mean_loss.update(task.loss(predictions, targets), len(inputs))
+        for metric in metrics.values():
+            metric.update(predictions, targets)
+        if on_batch:
+            on_batch(inputs, targets, predictions)
     model.train(was_training)
-    return {name: float(metric.compute()) for name, metric in metrics.items()}
+    return {
+        name: float(metric.compute()) for name, metric in {"loss": mean_loss, **metrics}.items()
+    }
