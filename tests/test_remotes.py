@@ -31,8 +31,16 @@ class Remote:
 
     def python(self, code: str, *arguments: str) -> str:
         """Runs code in the project's environment, where `storage` and `fsspec` are imported; gives its output."""
-        code = f"import sys, fsspec; from {self.project.package} import storage; {code}"
+        code = f"import sys, fsspec\nfrom {self.project.package} import storage\n{code}"
         return self.project.run(self.program("python"), "-c", code, *arguments, **self.env).stdout
+
+    def write(self, objects: dict[str, bytes]) -> None:
+        """Writes objects into the bucket, by their names in it, without the code that is under test."""
+        pairs = [text for name, content in objects.items() for text in (name, content.hex())]
+        code = "fs, root = fsspec.url_to_fs(sys.argv[1])\n"
+        code += "for name, content in zip(sys.argv[2::2], sys.argv[3::2]):\n"
+        code += "    fs.pipe_file(f'{root}/{name}', bytes.fromhex(content))"
+        self.python(code, self.uri, *pairs)
 
     def program(self, name: str) -> str:
         """The path of a program in the project's environment."""
@@ -85,32 +93,26 @@ def test_a_clean_clone_pulls_the_same_bytes(remote: Remote, tmp_path: Path):
 
 
 def test_an_object_that_was_changed_in_the_bucket_is_refused(remote: Remote, tmp_path: Path):
-    train = (remote.project.folder / "data/digits/train.safetensors").read_bytes()
-    digest = hashlib.md5(train).hexdigest()
-    uri = f"{remote.uri}/dvc/files/md5/{digest[:2]}/{digest[2:]}"
-    write = "fs, path = fsspec.url_to_fs(sys.argv[1]); fs.pipe_file(path, open(sys.argv[2], 'rb').read())"
-    (tmp_path / "whole").write_bytes(train)
-    (tmp_path / "damaged").write_bytes(train[:-1] + bytes([train[-1] ^ 1]))
+    info = (remote.project.folder / "data/digits/info.json").read_bytes()
+    digest = hashlib.md5(info).hexdigest()
+    name = f"dvc/files/md5/{digest[:2]}/{digest[2:]}"
     clone = remote.clone(tmp_path / "clone")
-    remote.python(write, uri, str(tmp_path / "damaged"))
+    remote.write({name: info.replace(b"225", b"226")})
     try:
         done = remote.dvc("pull", "prepare@digits", folder=clone)
     finally:
-        remote.python(write, uri, str(tmp_path / "whole"))
+        remote.write({name: info})
     assert done.returncode != 0
-    assert not (clone / "data/digits/train.safetensors").exists()
+    assert not (clone / "data/digits/info.json").exists()
     assert remote.dvc("pull", "prepare@digits", folder=clone).returncode == 0
 
 
 def test_files_are_listed_and_fetched_from_the_bucket(remote: Remote, tmp_path: Path):
-    write = "fs, path = fsspec.url_to_fs(sys.argv[1]); fs.pipe_file(path, b'content')"
-    for name in ("run.json", "checkpoints/1.pt"):
-        remote.python(write, f"{remote.uri}/runs/a/{name}")
-    remote.python(write, f"{remote.uri}/runs/a-second/run.json")
-    listed = remote.python("print(storage.list_files(sys.argv[1]))", f"{remote.uri}/runs/a")
+    names = ("runs/a/run.json", "runs/a/checkpoints/1.pt", "runs/a-second/run.json")
+    remote.write(dict.fromkeys(names, b"content"))
+    code = "print(storage.list_files(sys.argv[1])); storage.fetch(sys.argv[1] + '/checkpoints/1.pt', sys.argv[2])"
+    listed = remote.python(code, f"{remote.uri}/runs/a", str(tmp_path / "down/1.pt"))
     assert listed.strip() == "['checkpoints/1.pt', 'run.json']"
-    fetch = "storage.fetch(*sys.argv[1:])"
-    remote.python(fetch, f"{remote.uri}/runs/a/checkpoints/1.pt", str(tmp_path / "down/1.pt"))
     assert (tmp_path / "down/1.pt").read_bytes() == b"content"
 
 
@@ -126,8 +128,7 @@ def test_what_is_not_in_the_bucket_is_one_sentence(remote: Remote, call: str):
 
 
 def test_mnist_comes_from_a_bucket(remote: Remote):
-    write = "fs, path = fsspec.url_to_fs(sys.argv[1]); fs.pipe_file(path, bytes.fromhex(sys.argv[2]))"
-    hashes = []
+    objects, hashes = {}, []
     for key, name, count, sides in (
         ("train_images", "train-images-idx3-ubyte.gz", 4, 3),
         ("train_labels", "train-labels-idx1-ubyte.gz", 4, 1),
@@ -137,8 +138,9 @@ def test_mnist_comes_from_a_bucket(remote: Remote):
         shape = (count, 28, 28)[:sides]
         header = bytes([0, 0, 8, sides]) + b"".join(side.to_bytes(4, "big") for side in shape)
         content = gzip.compress(header + bytes(count * (784 if sides == 3 else 1)))
-        remote.python(write, f"{remote.uri}/mnist/{name}", content.hex())
+        objects[f"mnist/{name}"] = content
         hashes.append(f"data.sha256.{key}='{hashlib.sha256(content).hexdigest()}'")
+    remote.write(objects)
     remote.project.run(
         *(remote.program("prepare"), "data=mnist", f"data.source={remote.uri}/mnist"),
         *("data.val_samples=1", *hashes),

@@ -83,7 +83,7 @@ def _render(count: int, size: int, rng: np.random.Generator) -> Arrays:
         depth = np.where(inside, far, depth)
         mask = np.where(inside, kind, mask).astype(np.uint8)
         # Lit from the camera: darker towards the rim, which tells a disc from a square inside too.
-        colour = 0.6 * _striped(x, y, draw) + 0.4 * TINTS[kind[:, 0, 0] - 1, :, None, None]
+        colour = 0.5 * _striped(x, y, draw) + 0.5 * TINTS[kind[:, 0, 0] - 1, :, None, None]
         shaded = colour * (1 - 0.6 * rim.clip(0, 1)[:, np.newaxis])
         image = np.where(inside[:, np.newaxis], shaded, image)
 
