@@ -57,6 +57,7 @@ def hydra_program(config_name: str) -> Callable[[Callable[[DictConfig], Any]], C
 
         def main() -> None:
             logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+            logging.raiseExceptions = False  # whoever read our output may leave; we go on
             logging.getLogger("hydra").setLevel(logging.WARNING)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and `explain` shortens
             try:

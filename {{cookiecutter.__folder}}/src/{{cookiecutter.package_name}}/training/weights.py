@@ -15,5 +15,5 @@ def save_weights(folder: RunFolder, model: nn.Module) -> None:
     }
     temporary = folder.weights.with_suffix(".tmp")
     with folder.writing():
-        save_file(tensors, temporary, metadata={"run": folder.id})
+        save_file(tensors, temporary)
         temporary.replace(folder.weights)
