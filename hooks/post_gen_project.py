@@ -35,7 +35,7 @@ def lock() -> str:
         return (
             "No uv.lock was made: install uv (`pip install uv`), then run `uv lock` here and commit uv.lock."
         )
-    return "No uv.lock was made: run `uv lock` here once there is a network, then commit uv.lock."
+    return "No uv.lock was made: run `uv lock` here once there is a network (it says what is wrong), and commit it."
 
 
 def commit() -> str:

@@ -39,7 +39,7 @@ def test_the_readmes_own_data_and_model_work(with_examples: BakedProject) -> Non
     photographs = """if True:
         import numpy as np
         rng = np.random.default_rng(0)
-        images, labels = rng.integers(0, 256, (50, 3, 32, 32), np.uint8), rng.integers(0, 5, 50)
+        images, labels = rng.integers(0, 256, (200, 3, 32, 32), np.uint8), rng.integers(0, 5, 200)
         np.savez("raw/leaves.npz", images=images, labels=labels)
     """
     (project.folder / "raw").mkdir()
