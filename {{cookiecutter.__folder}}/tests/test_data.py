@@ -101,7 +101,8 @@ def test_the_same_settings_make_the_same_bytes(digits, tmp_path):
 
 def test_a_missing_folder_names_the_commands_that_get_it(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"uv run prepare data=digits`.*uv run dvc pull"):
+    commands = r"`uv run prepare data=digits`.*`uv run dvc pull prepare@digits`"
+    with pytest.raises(UserError, match=commands):
         Digits(**configured("digits")).split("train")
 
 

@@ -128,7 +128,7 @@ class PreparedData(ABC):
         if not path.exists():
             raise UserError(
                 f"{path} does not exist; make it with `{self.command}` "
-                "or get it with `uv run dvc pull`."
+                f"or get it with `uv run dvc pull prepare@{self.name}`."
             )
         split = open_split(path, self.target, self.scale, self.command)
         shape, wanted = tuple(split.inputs.shape[1:]), (self.channels, self.size, self.size)
@@ -140,8 +140,12 @@ class PreparedData(ABC):
         return split.part(self.fraction) if name == "train" else split
 
     @property
+    def name(self) -> str:
+        """What the data set's module, its YAML file and its stage in dvc.yaml are called."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
     def command(self) -> str:
-        """What to type to make this data set; its module and its YAML file share a name."""
-        name = type(self).__module__.rpartition(".")[2]
-        moved = "" if self.folder == Path("data", name) else f" data.folder={self.folder}"
-        return f"uv run prepare data={name}{moved}"
+        """What to type to make this data set."""
+        moved = "" if self.folder == Path("data", self.name) else f" data.folder={self.folder}"
+        return f"uv run prepare data={self.name}{moved}"
