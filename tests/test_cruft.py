@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from baking import BakedProject, clean_env, template
@@ -27,7 +28,7 @@ def upstream(tmp_path: Path) -> Path:
 
 
 def test_update_keeps_the_owners_edits_and_lock(upstream: Path, tmp_path: Path) -> None:
-    home = {"HOME": str(tmp_path / "home"), "GIT_CONFIG_GLOBAL": "/dev/null"}
+    home: dict[str, Any] = {"HOME": str(tmp_path / "home"), "GIT_CONFIG_GLOBAL": "/dev/null"}
     shell = BakedProject(tmp_path)
     context = json.dumps({"project_name": "Leaf Reader", "description": 'Reads "leaves" \\ 🍃'})
     shell.run(

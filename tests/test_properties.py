@@ -52,16 +52,18 @@ good = st.fixed_dictionaries(
     },
 )
 bad = st.one_of(
-    st.fixed_dictionaries({key: values})
-    for key, values in {
-        "project_name": text,
-        "project_slug": names,
-        "package_name": names,
-        "description": text | st.text(max_size=310),
-        "author_name": text,
-        "region": st.sampled_from(["us-central1", "eu-west-1", "westeurope"]) | text,
-        "bucket": names,
-    }.items()
+    [
+        st.fixed_dictionaries({key: values})
+        for key, values in {
+            "project_name": text,
+            "project_slug": names,
+            "package_name": names,
+            "description": text | st.text(max_size=310),
+            "author_name": text,
+            "region": st.sampled_from(["us-central1", "eu-west-1", "westeurope"]) | text,
+            "bucket": names,
+        }.items()
+    ]
 )
 # Free text alone varies here, so that nearly every bake is taken.
 free_text = st.text(

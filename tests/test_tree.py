@@ -52,7 +52,7 @@ tests/test_data.py
 """
 
 
-@pytest.fixture(params=BAKES.values(), ids=BAKES)
+@pytest.fixture(params=BAKES.values(), ids=list(BAKES))
 def project(request: pytest.FixtureRequest, bake):
     return bake(**request.param)
 
