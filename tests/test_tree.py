@@ -23,32 +23,31 @@ BAKES = {
     },
 }
 FILES = """
-.dvc/.gitignore .dvc/config .dvcignore .editorconfig .gitignore .pre-commit-config.yaml LICENSE Makefile README.md dvc.yaml pyproject.toml
-uv.lock
-.github/dependabot.yml .github/workflows/ci.yml
-configs/evaluate.yaml configs/prepare.yaml configs/train.yaml
-configs/data/digits.yaml configs/data/mnist.yaml configs/data/shapes.yaml
-configs/experiment/digits_cnn.yaml configs/experiment/mnist_cnn.yaml
-configs/experiment/shapes_depth.yaml configs/experiment/shapes_unet.yaml
-configs/hydra/default.yaml
-configs/model/cnn.yaml configs/model/unet.yaml
-configs/optimizer/adamw.yaml configs/optimizer/sgd.yaml
-configs/scheduler/constant.yaml configs/scheduler/cosine.yaml
-configs/sweep/lr.yaml
+.dvc/.gitignore .dvc/config .dvcignore .editorconfig .github/dependabot.yml .github/workflows/ci.yml
+.gitignore .pre-commit-config.yaml LICENSE Makefile README.md dvc.yaml pyproject.toml uv.lock
+configs/data/digits.yaml configs/data/mnist.yaml configs/data/shapes.yaml configs/evaluate.yaml
+configs/experiment/digits_cnn.yaml configs/experiment/mnist_cnn.yaml configs/experiment/shapes_depth.yaml
+configs/experiment/shapes_unet.yaml configs/hydra/default.yaml configs/model/cnn.yaml
+configs/model/unet.yaml configs/optimizer/adamw.yaml configs/optimizer/sgd.yaml configs/prepare.yaml
+configs/scheduler/constant.yaml configs/scheduler/cosine.yaml configs/sweep/lr.yaml
 configs/task/classification.yaml configs/task/depth.yaml configs/task/segmentation.yaml
-configs/tracking/none.yaml configs/tracking/wandb.yaml
-configs/trainer/default.yaml
+configs/tracking/none.yaml configs/tracking/wandb.yaml configs/train.yaml configs/trainer/default.yaml
 notebooks/explore.ipynb
-src/PACKAGE/__init__.py src/PACKAGE/cli.py src/PACKAGE/config.py src/PACKAGE/errors.py src/PACKAGE/evaluate.py
-src/PACKAGE/prepare.py src/PACKAGE/storage.py src/PACKAGE/sweep.py src/PACKAGE/train.py
+src/PACKAGE/__init__.py src/PACKAGE/cli.py src/PACKAGE/config.py src/PACKAGE/errors.py
+src/PACKAGE/evaluate.py src/PACKAGE/prepare.py src/PACKAGE/storage.py src/PACKAGE/sweep.py
+src/PACKAGE/train.py
 src/PACKAGE/data/__init__.py src/PACKAGE/data/base.py src/PACKAGE/data/digits.py src/PACKAGE/data/mnist.py
 src/PACKAGE/data/shapes.py src/PACKAGE/data/split.py
 src/PACKAGE/models/__init__.py src/PACKAGE/models/cnn.py src/PACKAGE/models/unet.py
-src/PACKAGE/training/__init__.py src/PACKAGE/training/checkpoint.py src/PACKAGE/training/distributed.py
-src/PACKAGE/training/loop.py src/PACKAGE/training/progress.py src/PACKAGE/training/random_state.py
-src/PACKAGE/training/report.py src/PACKAGE/training/run_folder.py src/PACKAGE/training/schedules.py
-src/PACKAGE/training/tasks.py src/PACKAGE/training/tracking.py
-tests/test_data.py
+src/PACKAGE/training/__init__.py src/PACKAGE/training/batches.py src/PACKAGE/training/checkpoint.py
+src/PACKAGE/training/distributed.py src/PACKAGE/training/loop.py src/PACKAGE/training/metrics_log.py
+src/PACKAGE/training/plots.py src/PACKAGE/training/progress.py src/PACKAGE/training/random_state.py
+src/PACKAGE/training/restore.py src/PACKAGE/training/run_folder.py src/PACKAGE/training/schedules.py
+src/PACKAGE/training/scoring.py src/PACKAGE/training/state.py src/PACKAGE/training/tasks.py
+src/PACKAGE/training/tracking.py src/PACKAGE/training/weights.py
+tests/__init__.py tests/conftest.py tests/test_checkpoint.py tests/test_config.py tests/test_data.py
+tests/test_experiments.py tests/test_mnist.py tests/test_notebook.py tests/test_prepare.py
+tests/test_resume.py tests/test_storage.py tests/test_tracking.py tests/test_training.py tests/wandb_file.py
 """
 
 
