@@ -24,11 +24,9 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    data = Digits(**configured("digits", folder=str(tmp_path_factory.mktemp("data") / "digits")))
-    data.prepare()
-    return data
+@pytest.fixture(name="digits")
+def made_digits(digits):
+    return Digits(**configured("digits", folder=str(digits)))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """notebooks/explore.ipynb, executed as Jupyter would, in folders with and without data and a run."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,9 +51,10 @@ def test_it_shows_scenes_before_there_is_a_run(tmp_path):
     assert pictures == 1
 
 
-def test_it_shows_digits_and_a_finished_run(tmp_path):
-    run(tmp_path, "prepare", "data=digits")
-    run(tmp_path, "train", "run.id=a", "trainer.max_epochs=1", "tracking=none", "evaluate=false")
+def test_it_shows_digits_and_a_finished_run(tmp_path, digits):
+    shutil.copytree(digits, tmp_path / "data" / "digits")
+    few = ("trainer.max_epochs=1", "data.fraction=0.1")
+    run(tmp_path, "train", "run.id=a", *few, "tracking=none", "evaluate=false")
     text, pictures = execute(tmp_path)
     assert "1347 samples to train on" in text
     assert pictures == 4  # digits, learning curves, confusion matrix, mistakes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import pickle
 import re
 import threading
 from pathlib import Path
@@ -124,7 +123,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 f"The checkpoint {path} is damaged: its content does not match its name."
             )
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a foreign file can fail in any way
         raise UserError(
             f"The checkpoint {path} cannot be read ({type(error).__name__})."
         ) from error

@@ -45,7 +45,8 @@ def confusion_matrix(targets: Tensor, decoded: Tensor, classes: int) -> Figure:
     )
     figure = Figure(figsize=(5, 4.6), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(counts / counts.sum(dim=1, keepdim=True).clamp(min=1), cmap="Blues", vmin=0, vmax=1)
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    axis.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row, column in torch.nonzero(counts).tolist():
         color = "white" if 2 * counts[row, column] > counts[row].sum() else "black"
         axis.text(
@@ -94,7 +95,7 @@ def pixel_predictions(
             (axes[1], targets[row], "target"),
             (axes[2], decoded[row], "prediction"),
         ):
-            axis.imshow(values, vmin=0, vmax=top, cmap="viridis", interpolation="nearest")
+            axis.imshow(values.numpy(), vmin=0, vmax=top, cmap="viridis", interpolation="nearest")
             axis.set_title(title if row == 0 else "")
             axis.axis("off")
     return figure
@@ -102,6 +103,6 @@ def pixel_predictions(
 
 def _show(axis: Any, image: Tensor, title: str) -> None:
     pixels = image.permute(1, 2, 0) if image.shape[0] == 3 else image[0]
-    axis.imshow(pixels.clamp(0, 1), cmap="gray", vmin=0, vmax=1)
+    axis.imshow(pixels.clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
     axis.set_title(title)
     axis.axis("off")

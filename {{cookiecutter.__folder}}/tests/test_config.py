@@ -1,0 +1,56 @@
+"""A mistake in the configuration is found before anything is trained, in one sentence."""
+
+import subprocess
+import sys
+
+import pytest
+
+from {{ cookiecutter.package_name }}.errors import UserError
+
+REFUSED = [
+    ("trainer.max_epochs=abc", "trainer.max_epochs: Value 'abc'"),
+    ("model.wdith=3", "There is no model.wdith; did you mean model.width?"),
+    ("experiment=shapes_unett", "There is no experiment=shapes_unett; did you mean shapes_unet?"),
+    ("trainer.precision=fp8", "expected one of [fp32, bf16, fp16]"),
+    ("model.width=3.5", "model.width=3.5 is a number; give a whole number"),
+    ("restore.mode=both", "restore.mode=both is not a mode; choose continue or weights."),
+]
+
+
+@pytest.mark.parametrize(("override", "sentence"), REFUSED, ids=[name for name, _ in REFUSED])
+def test_a_mistake_is_one_sentence_and_imports_no_torch(tmp_path, override, sentence):
+    program = (
+        "import sys; from {{ cookiecutter.package_name }}.train import main\n"
+        "try: main()\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, override],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("optimizer.lr=fast", "optimizer.lr=fast is text; give a number"),
+        ("trainer.batch_size=0", "the least is 1"),
+        ("trainer.accumulate=3", "equal parts"),
+        ("trainer.device=tpu", "choose auto, cpu, cuda, mps"),
+        ("run.id=a/b", "run.id=a/b cannot name a run"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(small_config, override, sentence):
+    with pytest.raises(UserError, match=sentence.replace(".", r"\.")):
+        small_config(override)
+
+
+def test_a_whole_number_is_taken_where_a_number_is_wanted(small_config):
+    assert small_config("optimizer.lr=1").optimizer.lr == 1

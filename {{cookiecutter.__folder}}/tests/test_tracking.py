@@ -1,0 +1,53 @@
+"""wandb, offline: one run however often it was restarted."""
+
+import json
+
+import pytest
+
+from {{ cookiecutter.package_name }}.train import train
+
+from .conftest import ALONE, KilledError, kill
+from .wandb_file import records
+
+
+def read_back(folder):
+    """Give all that was tracked offline for a run: run ids, configs, history rows."""
+    ids, configs, rows = [], [], []
+    for path in sorted(folder.path.glob("wandb/offline-run-*/run-*.wandb")):
+        for record in records(path):
+            if record.HasField("run"):
+                ids.append(record.run.run_id)
+                update = record.run.config.update
+                configs.append({item.key: json.loads(item.value_json) for item in update})
+            elif record.HasField("history"):
+                items = record.history.item
+                rows.append({(i.key or i.nested_key[0]): json.loads(i.value_json) for i in items})
+    return ids, configs, rows
+
+
+@pytest.fixture
+def tracked(small_config, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    return lambda *overrides: small_config("tracking=wandb", *overrides)
+
+
+def test_metrics_and_config_arrive_under_the_id_of_the_run(tracked, run_folder):
+    train(tracked("trainer.max_epochs=1"), run_folder(), ALONE)
+    ids, configs, rows = read_back(run_folder())
+    assert set(ids) == {"test"}
+    assert configs[0]["model"]["width"] == 8
+    assert rows[-1]["val/accuracy"] == pytest.approx(
+        json.loads(run_folder().metrics_log.read_text().splitlines()[-1])["val/accuracy"]
+    )
+
+
+def test_a_restarted_run_is_the_same_run_and_tracks_no_step_twice(tracked, run_folder, interrupt):
+    interrupt(8, kill)
+    with pytest.raises(KilledError):
+        train(tracked("trainer.log_every=1"), run_folder(), ALONE)
+    train(tracked("trainer.log_every=1"), run_folder(), ALONE)
+    ids, _, rows = read_back(run_folder())
+    assert set(ids) == {"test"}
+    steps = [row["_step"] for row in rows if "train/loss" in row]
+    assert steps == list(range(1, 13))

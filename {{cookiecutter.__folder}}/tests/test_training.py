@@ -1,0 +1,139 @@
+"""What the loop promises of a whole training."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from {{ cookiecutter.package_name }}.errors import UserError
+from {{ cookiecutter.package_name }}.evaluate import write_report
+from {{ cookiecutter.package_name }}.train import train
+from {{ cookiecutter.package_name }}.training.metrics_log import read_metrics
+
+from .conftest import ALONE, SMALL
+
+CPU = torch.device("cpu")
+# SGD: Adam divides by the size of a gradient, and so makes much of a rounding in a tiny one.
+PLAIN = ("optimizer=sgd", "optimizer.lr=0.05", "model.dropout=0.0")
+
+
+def difference(first, second):
+    """The largest difference between two runs' weights."""
+    a, b = load_file(first.weights), load_file(second.weights)
+    return max((a[name] - b[name]).abs().max().item() for name in a)
+
+
+def test_the_loss_falls_and_the_report_is_written(small_config, run_folder):
+    config = small_config("data.fraction=1.0", "model.depth=2", "optimizer.lr=0.01")
+    history = train(config, run_folder(), ALONE)
+    assert history[-1]["val/loss"] < 0.5 * history[0]["val/loss"]
+
+    metrics = write_report(run_folder(), CPU)
+    assert metrics["test/accuracy"] > 0.8
+    assert json.loads(run_folder().metrics.read_text()) == metrics
+    report = run_folder().report.read_text()
+    for picture in run_folder().path.glob("plots/*.png"):
+        assert f"plots/{picture.name}" in report
+    assert {path.name for path in run_folder().path.iterdir()} == {
+        "checkpoints",
+        "config.yaml",
+        "metrics.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "plots",
+        "report.md",
+        "run.json",
+    }
+
+
+def test_the_report_can_be_made_from_the_checkpoint_alone(small_config, run_folder):
+    folder = run_folder()
+    train(small_config(), folder, ALONE)
+    before = write_report(folder, CPU)
+    for path in folder.path.iterdir():
+        if path.is_file():
+            path.unlink()
+    assert write_report(folder, CPU) == before
+    assert (folder.plots / "learning_curves.png").stat().st_size > 10_000
+
+
+def test_a_report_of_no_run_is_refused(run_folder):
+    with pytest.raises(UserError, match="There is no run with checkpoints"):
+        write_report(run_folder("nothing"), CPU)
+
+
+def test_accumulated_parts_give_the_weights_of_the_whole_batch(small_config, run_folder):
+    train(small_config(*PLAIN), run_folder(), ALONE)
+    parts = small_config(*PLAIN, "run.id=parts", "trainer.accumulate=4")
+    train(parts, run_folder("parts"), ALONE)
+    assert difference(run_folder(), run_folder("parts")) < 1e-5
+
+
+def test_two_processes_give_the_weights_of_one(small_config, run_folder, digits, tmp_path):
+    train(small_config(*PLAIN, "trainer.max_epochs=1"), run_folder(), ALONE)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    given = (f"data.folder={digits}", "run.id=two", "trainer.max_epochs=1")
+    subprocess.run(
+        [*command, "-m", "{{ cookiecutter.package_name }}.train", *SMALL, *PLAIN, *given],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    assert difference(run_folder(), run_folder("two")) < 1e-5
+    assert len(read_metrics(run_folder("two").metrics_log)) == 1
+
+
+def test_workers_change_nothing(small_config, run_folder):
+    train(small_config("trainer.max_epochs=1"), run_folder(), ALONE)
+    config = small_config("trainer.max_epochs=1", "run.id=workers", "trainer.num_workers=1")
+    train(config, run_folder("workers"), ALONE)
+    assert difference(run_folder(), run_folder("workers")) == 0
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_trains(small_config, run_folder, precision):
+    config = small_config(f"trainer.precision={precision}", "model.width=16", "optimizer.lr=0.01")
+    history = train(config, run_folder(), ALONE)
+    assert history[-1]["val/loss"] < history[0]["val/loss"] < 2.5
+    assert all(weight.dtype == torch.float32 for weight in load_file(run_folder().weights).values())
+
+
+def test_a_loss_that_is_no_number_stops_at_its_step_and_is_not_saved(
+    small_config, run_folder, monkeypatch
+):
+    from {{ cookiecutter.package_name }}.training.tasks import Classification
+
+    losses = iter([1.0, 1.0, 1.0, float("nan")])
+    plain = Classification.loss
+    monkeypatch.setattr(
+        Classification, "loss", lambda *args: plain(*args) * next(losses, float("nan"))
+    )
+    with pytest.raises(UserError, match="The training loss is nan at step 4"):
+        train(small_config(), run_folder(), ALONE)
+    assert [path.name[:13] for path in run_folder().checkpoints.iterdir()] == ["step-00000003"]
+
+
+def test_too_little_data_for_one_batch_is_said(small_config, run_folder):
+    with pytest.raises(UserError, match=r"fewer than trainer\.batch_size=512"):
+        train(small_config("trainer.batch_size=512"), run_folder(), ALONE)
+
+
+@pytest.mark.parametrize("name", ["cosine", "constant"])
+def test_schedules_reach_the_full_rate_and_end_where_they_say(small_config, name):
+    from hydra.utils import instantiate
+
+    config = small_config(f"scheduler={name}", "scheduler.warmup=0.2")
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    schedule = instantiate(config.scheduler)(optimizer, total_steps=10)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == 0.5
+    assert max(rates) == 1.0
+    assert optimizer.param_groups[0]["lr"] == {"cosine": pytest.approx(0.0), "constant": 1.0}[name]
