@@ -87,9 +87,10 @@ def problems(answers: dict[str, str]) -> Iterator[str]:
         )
     elif slug.replace("-", "_") in TAKEN.split():
         yield f"The project slug {slug!r} is the name of a dependency or folder: type another, such as '{slug}-training'."
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", package):
+    # A longer name would push the import lines of the project's tests over its own linter's line length.
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", package):
         yield (
-            f"The package name {package[:80]!r} cannot be imported: type a lower-case letter and then at most 39"
+            f"The package name {package[:80]!r} cannot be imported: type a lower-case letter and then at most 31"
             f" letters, digits and underscores, such as 'my_project'."
         )
     elif keyword.iskeyword(package) or package in sys.stdlib_module_names or package in TAKEN.split():

@@ -63,7 +63,7 @@ REFUSED = {
     "a leading underscore": {"package_name": "_package"},
     "letters beyond ASCII in the package": {"package_name": "paquét"},
     "a line break after the package": {"package_name": "package\n"},
-    "a package of 41": {"package_name": "p" * 41},
+    "a package of 33": {"package_name": "p" * 33},
     "a package path": {"package_name": "../package"},
     # regions
     "an unknown region": {"region": "mars-north1"},
@@ -191,7 +191,7 @@ TAKEN = {
     "a description of 300": {"description": "é" * 300},
     "a slug of 63": {"project_slug": "s" * 63},
     "a slug of one letter": {"project_slug": "s", "bucket": "my-bucket"},
-    "a package of 40": {"package_name": "p" * 40},
+    "a package of 32": {"package_name": "p" * 32},
     "a package that is not the slug": {"package_name": "elsewhere2"},
     "the longest GCS bucket": {"bucket": "b" * 63},
     "an underscore on GCS": {"bucket": "my_bucket"},

@@ -9,7 +9,7 @@ from baking import ROOT, BakedProject, bake_into, only_programs
 from test_tree import BAKES
 
 # What Python code a bake holds depends on the package's name alone; a long one makes lines longer.
-NAMES = {"the defaults": {}, "a short name": {"package_name": "z"}, "a long name": {"package_name": "p" * 40}}
+NAMES = {"the defaults": {}, "a short name": {"package_name": "z"}, "a long name": {"package_name": "p" * 32}}
 
 
 @pytest.mark.parametrize("answers", NAMES.values(), ids=NAMES)
