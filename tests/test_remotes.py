@@ -56,7 +56,7 @@ class Remote:
 def remote(
     request: pytest.FixtureRequest, bake: Bake, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Remote]:
-    """One cloud's bake after `dvc repro prepare@digits`, a commit and `dvc push`."""
+    """One cloud's bake after `dvc repro`, a commit and `dvc push`."""
     cloud, folder = request.param, tmp_path_factory.mktemp(request.param)
     bucket = "anaccount" if cloud == "azure" else "a-bucket"
     project = bake(cloud=cloud, bucket=bucket).copy(folder / "project")
@@ -66,7 +66,7 @@ def remote(
         remote = Remote(project, {**env, "DVC_SITE_CACHE_DIR": str(folder / "dvc")}, BUCKETS[cloud])
         if cloud == "azure":
             remote.python("fsspec.url_to_fs(sys.argv[1])[0].mkdir('training')", remote.uri)
-        for command in (("repro", "prepare@digits"), ("push",)):
+        for command in (("repro",), ("push",)):
             done = remote.dvc(*command)
             assert done.returncode == 0, done.stdout + done.stderr
         project.run("git", "add", "dvc.lock")
@@ -86,7 +86,7 @@ def test_making_data_changes_nothing_that_git_keeps_but_the_lock(remote: Remote)
 
 def test_a_clean_clone_pulls_the_same_bytes(remote: Remote, tmp_path: Path):
     clone = remote.clone(tmp_path / "clone")
-    done = remote.dvc("pull", "prepare@digits", folder=clone)
+    done = remote.dvc("pull", folder=clone)
     assert done.returncode == 0, done.stdout + done.stderr
     assert contents(clone / "data/digits") == contents(remote.project.folder / "data/digits")
     assert len(contents(clone / "data/digits")) == 4
@@ -99,12 +99,12 @@ def test_an_object_that_was_changed_in_the_bucket_is_refused(remote: Remote, tmp
     clone = remote.clone(tmp_path / "clone")
     remote.write({name: info.replace(b"225", b"226")})
     try:
-        done = remote.dvc("pull", "prepare@digits", folder=clone)
+        done = remote.dvc("pull", folder=clone)
     finally:
         remote.write({name: info})
     assert done.returncode != 0
     assert not (clone / "data/digits/info.json").exists()
-    assert remote.dvc("pull", "prepare@digits", folder=clone).returncode == 0
+    assert remote.dvc("pull", folder=clone).returncode == 0
 
 
 def test_files_are_listed_and_fetched_from_the_bucket(remote: Remote, tmp_path: Path):

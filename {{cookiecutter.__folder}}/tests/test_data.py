@@ -99,7 +99,7 @@ def test_the_same_settings_make_the_same_bytes(digits, tmp_path):
 
 def test_a_missing_folder_names_the_commands_that_get_it(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    commands = r"`uv run prepare data=digits`.*`uv run dvc pull prepare@digits`"
+    commands = r"`uv run prepare data=digits`.*`uv run dvc pull`"
     with pytest.raises(UserError, match=commands):
         Digits(**configured("digits")).split("train")
 

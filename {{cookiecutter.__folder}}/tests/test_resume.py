@@ -120,5 +120,5 @@ def test_weights_of_another_model_are_refused(small_config, run_folder):
 
 
 def test_two_processes_cannot_train_the_same_run(run_folder):
-    with run_folder().locked(), pytest.raises(UserError, match="another process"):
+    with run_folder().locked(), pytest.raises(UserError, match=f"by process {os.getpid()}"):
         run_folder().locked().__enter__()

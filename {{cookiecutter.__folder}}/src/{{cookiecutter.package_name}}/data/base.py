@@ -128,7 +128,7 @@ class PreparedData(ABC):
         if not path.exists():
             raise UserError(
                 f"{path} does not exist; make it with `{self.command}` "
-                f"or get it with `uv run dvc pull prepare@{self.name}`."
+                "or get it with `uv run dvc pull`."
             )
         split = open_split(path, self.target, self.scale, self.command)
         shape, wanted = tuple(split.inputs.shape[1:]), (self.channels, self.size, self.size)

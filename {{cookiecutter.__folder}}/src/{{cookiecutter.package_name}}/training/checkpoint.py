@@ -62,7 +62,7 @@ class CheckpointStore:
         if self._error:
             error, self._error = self._error, None
             raise UserError(
-                f"Cannot write a checkpoint to {self.folder} ({error}); put that right and type the same "
+                f"Cannot write a checkpoint to {self.folder} ({_reason(error)}); put that right and type the same "
                 "command again: training continues from the last whole checkpoint."
             ) from error
 
@@ -137,6 +137,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             "check out the commit that wrote it."
         )
     return state
+
+
+def _reason(error: BaseException) -> str:
+    """Say what the disk said: torch reports a failed write by what it missed afterwards."""
+    first: BaseException | None = error
+    while first and not isinstance(first, OSError):
+        first = first.__cause__ or first.__context__
+    return (first.strerror if first else None) or str(error)
 
 
 def _step(path: Path) -> int:

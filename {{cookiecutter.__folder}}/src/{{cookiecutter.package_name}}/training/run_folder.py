@@ -70,14 +70,18 @@ class RunFolder:
         """
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("w")
+            file = (self.path / ".lock").open("a+")
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                file.seek(0)
                 raise UserError(
-                    f"Run {self.id} is being trained by another process; choose another run.id."
+                    f"Run {self.id} is being trained by process {file.read() or 'unknown'}; "
+                    "wait for it, end it, or choose another run.id."
                 ) from None
+            file.truncate(0)
+            print(os.getpid(), end="", file=file, flush=True)
             yield
 
     @contextmanager

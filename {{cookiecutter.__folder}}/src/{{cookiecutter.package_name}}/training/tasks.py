@@ -11,8 +11,6 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 from torchmetrics.regression import MeanSquaredError
 
-from . import plots
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -55,6 +53,8 @@ class Classification:
         return predictions.argmax(dim=1)
 
     def pictures(self, images: Tensor, targets: Tensor, decoded: Tensor) -> dict[str, Figure]:
+        from . import plots  # matplotlib takes a second, and only a report needs it
+
         return {
             "confusion": plots.confusion_matrix(targets, decoded, self.outputs),
             "mistakes": plots.mistakes(images, targets, decoded),
@@ -83,6 +83,8 @@ class Segmentation:
         return predictions.argmax(dim=1)
 
     def pictures(self, images: Tensor, targets: Tensor, decoded: Tensor) -> dict[str, Figure]:
+        from . import plots
+
         return {
             "predictions": plots.pixel_predictions(
                 images, targets, decoded, largest=self.outputs - 1
@@ -110,6 +112,8 @@ class Depth:
         return predictions[:, 0]
 
     def pictures(self, images: Tensor, targets: Tensor, decoded: Tensor) -> dict[str, Figure]:
+        from . import plots
+
         return {
             "predictions": plots.pixel_predictions(images, targets[:, 0], decoded, largest=None)
         }

@@ -1,0 +1,113 @@
+"""A run that is killed, again and again, ends with the same bits; what cannot be written is said."""
+
+import json
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from baking import BakedProject, clean_env
+
+# One thread: a fork of a process with a pool of threads would wait for threads that it has not.
+ENV = {"OMP_NUM_THREADS": "1"}
+QUICK = ("tracking=none", "evaluate=false", "model.width=16", "trainer.log_every=3")
+
+
+@pytest.fixture(scope="module")
+def project(demo_project: BakedProject) -> BakedProject:
+    """The demo with the digits made."""
+    demo_project.run("uv", "run", "prepare", "data=digits")
+    return demo_project
+
+
+def train(project: BakedProject, *overrides: str, check: bool = True):
+    return project.run(".venv/bin/train", *overrides, check=check, **ENV)
+
+
+def outcome(project: BakedProject, run: str) -> tuple[bytes, list[dict]]:
+    """The bits of a run's weights, and its log without what depends on the clock."""
+    folder = project.folder / "runs" / run
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("images_per_second", None)
+    return (folder / "model.safetensors").read_bytes(), lines
+
+
+def test_killed_many_times_it_ends_with_the_same_bits_and_log(project: BakedProject) -> None:
+    settings = (*QUICK, "trainer.max_epochs=20", "model.dropout=0.1", "checkpoint.steps=2")
+    train(project, *settings, "run.id=undisturbed")
+    seed = random.randrange(10**6)
+    script = Path(__file__).with_name("kill_often.py")
+    shutil.rmtree(project.folder / "runs/killed", ignore_errors=True)
+    result = project.run(".venv/bin/python", str(script), project.package, "40", str(seed), *settings, **ENV)
+    killed = re.search(r"killed (\d+) times, (\d+) of them while a checkpoint", result.stdout)
+    assert killed, result.stdout + result.stderr
+    assert int(killed[1]) >= 20, f"seed {seed}: {killed[0]}"
+    assert int(killed[2]) >= 5, f"seed {seed}: {killed[0]}"
+    assert outcome(project, "killed") == outcome(project, "undisturbed"), f"seed {seed}"
+
+
+def test_sigterm_exits_143_and_the_same_command_continues(project: BakedProject) -> None:
+    settings = (*QUICK, "trainer.max_epochs=8", "run.id=stopped")
+    train(project, *settings[:-1], "run.id=whole")
+    process = subprocess.Popen(
+        [project.folder / ".venv/bin/train", *settings],
+        cwd=project.folder,
+        env=clean_env(**ENV),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("epoch 2"):
+            process.terminate()
+            break
+    rest = process.stdout.read()
+    assert process.wait() == 143
+    assert re.search(r"Run stopped is saved at step \d+; the same command continues it", rest)
+    train(project, *settings)
+    assert outcome(project, "stopped") == outcome(project, "whole")
+
+
+@pytest.fixture
+def in_small_disk(project: BakedProject):
+    """Runs a shell script in the project with runs/small on a disk of its own, of one megabyte."""
+    (project.folder / "runs/small").mkdir(parents=True, exist_ok=True)
+    mount = "mount -t tmpfs -o size=1m tmpfs runs/small"
+    if project.run("unshare", "-rm", "sh", "-c", mount, check=False).returncode:
+        pytest.skip("this machine does not let us mount a small disk (unshare -rm)")
+    return lambda script: project.run("unshare", "-rm", "sh", "-c", f"{mount}\n{script}", check=False, **ENV)
+
+
+def one_sentence(result: subprocess.CompletedProcess[str]) -> str:
+    (line,) = result.stderr.strip().splitlines()
+    return line
+
+
+def test_a_full_disk_is_one_sentence_and_room_lets_it_go_on(in_small_disk) -> None:
+    command = (
+        f"train {' '.join(QUICK)} trainer.max_epochs=3 checkpoint.steps=2 run.root=runs/small run.id=full"
+    )
+    train_it = f"PATH=$PWD/.venv/bin:$PATH {command}"
+    result = in_small_disk(f"dd if=/dev/zero of=runs/small/filler bs=1k count=700 2>/dev/null; {train_it}")
+    assert result.returncode == 1
+    assert "No space left on device" in one_sentence(result)
+    assert "type the same command again" in result.stderr or "make room" in result.stderr
+    result = in_small_disk(
+        "dd if=/dev/zero of=runs/small/filler bs=1k count=700 2>/dev/null\n"
+        f"{train_it} 2>/dev/null && exit 9\nrm runs/small/filler; {train_it}"
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Run full goes on at" in result.stdout
+
+
+def test_a_read_only_folder_is_one_sentence(in_small_disk) -> None:
+    result = in_small_disk(
+        "mount -o remount,ro runs/small; PATH=$PWD/.venv/bin:$PATH "
+        f"train {' '.join(QUICK)} run.root=runs/small run.id=readonly"
+    )
+    assert result.returncode == 1
+    assert "Read-only file system" in one_sentence(result)
+    assert "run.root=" in result.stderr
