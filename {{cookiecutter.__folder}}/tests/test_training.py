@@ -27,7 +27,9 @@ def difference(first, second):
 
 
 def test_the_loss_falls_and_the_report_is_written(small_config, run_folder):
-    config = small_config("data.fraction=1.0", "model.depth=2", "model.width=16", "optimizer.lr=0.01")
+    config = small_config(
+        "data.fraction=1.0", "model.depth=2", "model.width=16", "optimizer.lr=0.01"
+    )
     history = train(config, run_folder(), ALONE)
     assert history[-1]["val/loss"] < 0.5 * history[0]["val/loss"]
 

@@ -24,7 +24,10 @@ class TrialTable(Callback):
         searched = config.hydra.sweeper.params
         value = job_return.return_value if job_return.status is JobStatus.COMPLETED else None
         settings = {key: OmegaConf.select(config, key) for key in searched}
-        self.trials.append({"run": config.run.id, **settings, config.objective: value})
+        run_id = (
+            job_return.cfg.run.id if job_return.cfg else None
+        )  # the trial's copy has the id it made
+        self.trials.append({"run": run_id, **settings, config.objective: value})
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if not self.trials:

@@ -10,6 +10,8 @@ import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -32,8 +34,7 @@ def main(config: DictConfig) -> float | None:
 
     processes = join_processes(config.trainer.device)
     try:
-        if not config.run.id:
-            config.run.id = processes.from_first(make_run_id())
+        config.run.id = run_id(config.run.id) or processes.from_first(make_run_id())
         folder = RunFolder(config.run.root, config.run.id)
         with folder.locked() if processes.first else nullcontext():
             history = train(config, folder, processes)
@@ -45,6 +46,14 @@ def main(config: DictConfig) -> float | None:
     finally:
         processes.stop()
     return objective(config.objective, history[-1]) if config.objective else None
+
+
+def run_id(given: str | None) -> str | None:
+    """Give the id that was asked for; each trial of a sweep adds its number, and so is a run of its own."""
+    hydra_config = HydraConfig.get()
+    if given and hydra_config.mode is RunMode.MULTIRUN:
+        return f"{given}-{hydra_config.job.num}"
+    return given
 
 
 def train(config: DictConfig, folder: RunFolder, processes: Processes) -> list[dict[str, Any]]:
