@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from baking import BakedProject, clean_env
 
-# One thread: a fork of a process with a pool of threads would wait for threads that it has not.
-ENV = {"OMP_NUM_THREADS": "1"}
+# OMP_NUM_THREADS=1 below: a fork of a process with a pool of threads would wait for threads that it has not.
 QUICK = ("tracking=none", "evaluate=false", "model.width=16", "trainer.log_every=3")
 
 
@@ -23,7 +22,7 @@ def project(demo_project: BakedProject) -> BakedProject:
 
 
 def train(project: BakedProject, *overrides: str, check: bool = True):
-    return project.run(".venv/bin/train", *overrides, check=check, **ENV)
+    return project.run(".venv/bin/train", *overrides, check=check, OMP_NUM_THREADS="1")
 
 
 def outcome(project: BakedProject, run: str) -> tuple[bytes, list[dict]]:
@@ -41,7 +40,7 @@ def test_killed_many_times_it_ends_with_the_same_bits_and_log(project: BakedProj
     seed = random.randrange(10**6)
     script = Path(__file__).with_name("kill_often.py")
     shutil.rmtree(project.folder / "runs/killed", ignore_errors=True)
-    result = project.run(".venv/bin/python", str(script), project.package, "40", str(seed), *settings, **ENV)
+    result = project.run(".venv/bin/python", str(script), project.package, "40", str(seed), *settings, OMP_NUM_THREADS="1")
     killed = re.search(r"killed (\d+) times, (\d+) of them while a checkpoint", result.stdout)
     assert killed, result.stdout + result.stderr
     assert int(killed[1]) >= 20, f"seed {seed}: {killed[0]}"
@@ -55,7 +54,7 @@ def test_sigterm_exits_143_and_the_same_command_continues(project: BakedProject)
     process = subprocess.Popen(
         [project.folder / ".venv/bin/train", *settings],
         cwd=project.folder,
-        env=clean_env(**ENV),
+        env=clean_env(OMP_NUM_THREADS="1"),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -78,7 +77,7 @@ def in_small_disk(project: BakedProject):
     mount = "mount -t tmpfs -o size=1m tmpfs runs/small"
     if project.run("unshare", "-rm", "sh", "-c", mount, check=False).returncode:
         pytest.skip("this machine does not let us mount a small disk (unshare -rm)")
-    return lambda script: project.run("unshare", "-rm", "sh", "-c", f"{mount}\n{script}", check=False, **ENV)
+    return lambda script: project.run("unshare", "-rm", "sh", "-c", f"{mount}\n{script}", check=False, OMP_NUM_THREADS="1")
 
 
 def one_sentence(result: subprocess.CompletedProcess[str]) -> str:

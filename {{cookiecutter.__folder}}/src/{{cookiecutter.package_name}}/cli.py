@@ -30,6 +30,7 @@ from .errors import UserError
 # Hydra's own switch for whole tracebacks; it must be read before `main` sets it for Hydra's sake.
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
+SIGNALLED = 128  # an exit status above it says that a signal ended the program
 EXPECTED = (UserError, HydraException, OmegaConfBaseException)
 
 
@@ -66,10 +67,21 @@ def hydra_program(config_name: str) -> Callable[[Callable[[DictConfig], Any]], C
                 if FULL_ERROR:
                     raise
                 sys.exit(explain(error))
+            except SystemExit as end:
+                if isinstance(end.code, int) and end.code > SIGNALLED:
+                    _leave_at_once(end.code)
+                raise
 
         return main
 
     return decorate
+
+
+def _leave_at_once(code: int) -> None:
+    """End without taking torch apart, which lasts seconds: who sent the signal may not wait for that."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def explain(error: Exception) -> str:

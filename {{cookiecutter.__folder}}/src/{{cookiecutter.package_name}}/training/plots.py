@@ -11,9 +11,8 @@ from torch import Tensor
 
 def learning_curves(records: list[dict[str, Any]]) -> Figure:
     """Draw loss and the other validation metrics over the steps, from the lines of metrics.jsonl."""
-    names = sorted(
-        {key for record in records for key in record if key.startswith("val/")} - {"val/loss"}
-    )
+    names = sorted({key for record in records for key in record if key.startswith("val/")})
+    names = [name for name in names if name != "val/loss" and "baseline" not in name]
     figure = Figure(figsize=(5 * (1 + len(names)), 3.6), layout="constrained")
     axes = figure.subplots(1, 1 + len(names), squeeze=False)[0]
     for name in ("train/loss", "val/loss"):

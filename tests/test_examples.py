@@ -1,0 +1,58 @@
+"""The worked examples reach what the README says of them, and a sweep goes on where it was stopped."""
+
+import csv
+import json
+
+import pytest
+from baking import BakedProject
+
+
+@pytest.fixture(scope="module")
+def project(demo_project: BakedProject) -> BakedProject:
+    """The demo with the digits and the rendered scenes made."""
+    demo_project.run("uv", "run", "prepare", "data=digits")
+    demo_project.run("uv", "run", "prepare", "data=shapes")
+    return demo_project
+
+
+def train(project: BakedProject, run: str, *overrides: str) -> dict[str, float]:
+    """Trains a run and returns its metrics on the test split."""
+    project.run("uv", "run", "train", f"run.id={run}", "tracking=none", *overrides, timeout=1800)
+    return json.loads(project.read(f"runs/{run}/metrics.json"))
+
+
+def test_digits_are_recognized(project: BakedProject) -> None:
+    metrics = train(project, "digits")
+    assert metrics["test/accuracy"] >= 0.97
+
+
+def test_segmentation_finds_the_shapes(project: BakedProject) -> None:
+    metrics = train(project, "unet", "experiment=shapes_unet")
+    assert metrics["test/mean_iou"] >= 0.85
+    assert project.has_file("runs/unet/plots/predictions.png")
+
+
+def test_depth_beats_predicting_the_mean_by_a_factor_of_three(project: BakedProject) -> None:
+    metrics = train(project, "depth", "experiment=shapes_depth")
+    # measured: 0.063 against 0.239, a factor of 3.8
+    assert metrics["test/rmse"] * 3 <= metrics["test/baseline_rmse"]
+
+
+def test_a_tenth_of_the_data_is_enough_to_try_things(project: BakedProject) -> None:
+    train(project, "tenth", "data.fraction=0.1", "trainer.max_epochs=1")
+    steps = [json.loads(line)["step"] for line in project.read("runs/tenth/metrics.jsonl").splitlines()]
+    assert max(steps) == 2  # 135 of 1,347 images, 64 a step
+
+
+def test_a_sweep_makes_a_table_and_the_same_command_trains_no_trial_twice(project: BakedProject) -> None:
+    command = ("uv", "run", "train", "sweep=lr", "run.id=lr", "trainer.max_epochs=1", "tracking=none")
+    first = project.run(*command, "hydra.sweeper.n_trials=2").stdout
+    assert "trials, best first" in first
+    again = project.run(*command, "hydra.sweeper.n_trials=3").stdout
+    assert again.count("has finished") == 2
+    table = again.rpartition("table")[2].split()[0]
+    rows = list(csv.DictReader(project.read(table).splitlines()))
+    assert {row["run"] for row in rows} == {"lr-0", "lr-1", "lr-2"}
+    scores = [float(row["val/accuracy"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert len({row["optimizer.lr"] for row in rows}) == 3
