@@ -40,7 +40,9 @@ def test_killed_many_times_it_ends_with_the_same_bits_and_log(project: BakedProj
     seed = random.randrange(10**6)
     script = Path(__file__).with_name("kill_often.py")
     shutil.rmtree(project.folder / "runs/killed", ignore_errors=True)
-    result = project.run(".venv/bin/python", str(script), project.package, "40", str(seed), *settings, OMP_NUM_THREADS="1")
+    result = project.run(
+        ".venv/bin/python", str(script), project.package, "40", str(seed), *settings, OMP_NUM_THREADS="1"
+    )
     killed = re.search(r"killed (\d+) times, (\d+) of them while a checkpoint", result.stdout)
     assert killed, result.stdout + result.stderr
     assert int(killed[1]) >= 20, f"seed {seed}: {killed[0]}"
@@ -77,7 +79,9 @@ def in_small_disk(project: BakedProject):
     mount = "mount -t tmpfs -o size=1m tmpfs runs/small"
     if project.run("unshare", "-rm", "sh", "-c", mount, check=False).returncode:
         pytest.skip("this machine does not let us mount a small disk (unshare -rm)")
-    return lambda script: project.run("unshare", "-rm", "sh", "-c", f"{mount}\n{script}", check=False, OMP_NUM_THREADS="1")
+    return lambda script: project.run(
+        "unshare", "-rm", "sh", "-c", f"{mount}\n{script}", check=False, OMP_NUM_THREADS="1"
+    )
 
 
 def one_sentence(result: subprocess.CompletedProcess[str]) -> str:
