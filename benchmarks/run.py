@@ -1,0 +1,139 @@
+"""`make bench`: measures bakes and training against the alternatives and prints a table of ratios.
+
+ARGS="--quick" takes under two minutes; ARGS="--only training" measures one group.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))  # baking.py: one way to bake, for tests and benchmarks
+
+import bakes
+import imports
+import projects
+from measure import Result, load, save
+from rich.console import Console
+from rich.table import Table
+
+console = Console(highlight=False)
+# Parts of an epoch that take a second or so on one core: short enough to take turns, long enough to time.
+EXPERIMENTS = {
+    "digits_cnn": ["experiment=digits_cnn"],
+    "shapes_unet": ["experiment=shapes_unet", "data.fraction=0.05"],
+}
+ON_GPU = {
+    "digits_cnn": ["experiment=digits_cnn"],
+    "shapes_unet": ["experiment=shapes_unet"],
+}
+GPU = ["trainer.device=cuda", "trainer.precision=bf16", "trainer.compile=true"]
+
+
+class Bench:
+    """The groups of the table. `quick` measures with few rounds: a look, not a figure to quote."""
+
+    def __init__(self, quick: bool) -> None:
+        self.quick = quick
+        self._project: projects.BakedProject | None = None
+
+    @property
+    def project(self) -> projects.BakedProject:
+        """The bake that is measured, made when the first group asks for it."""
+        if self._project is None:
+            console.print("baking, installing, making data ...")
+            self._project = projects.baked_project()
+        return self._project
+
+    def bake(self) -> list[Result]:
+        program = shutil.which("cookiecutter")
+        assert program, "run it by `make bench`: cookiecutter is in .venv"
+        return bakes.measure(program, rounds=2 if self.quick else 7)
+
+    def start(self) -> list[Result]:
+        return imports.measure(self.project, rounds=2 if self.quick else 7)
+
+    def checkpoint(self) -> list[Result]:
+        python, rounds = self.project.folder / ".venv/bin/python", "1" if self.quick else "5"
+        rows = load(projects.run_inside(self.project, python, "checkpoints.py", "time", "--rounds", rounds))
+        if not Path("/proc/self/clear_refs").exists():
+            console.print("Peak memory of a save is not measured: it needs Linux.")
+            return rows
+        return rows + load(projects.run_inside(self.project, python, "checkpoints.py", "memory"))
+
+    def training(self) -> list[Result]:
+        environments = [(self.project.folder / ".venv/bin/python", "hand,ours,loader")]
+        try:
+            environments.append((projects.lightning_python(self.project), "hand,ours,lightning"))
+        except AssertionError as error:
+            console.print(f"Lightning is not measured: its environment cannot be made.\n{error}")
+        rows = []
+        for python, members in environments:
+            for name, overrides in EXPERIMENTS.items():
+                rounds = {"digits_cnn": 4 if self.quick else 40, "shapes_unet": 4 if self.quick else 16}[name]
+                rows += self._train(
+                    python, members, f"{name}, CPU", rounds, [*overrides, "trainer.device=cpu"]
+                )
+        if not projects.has_gpu(self.project):
+            console.print(
+                "Training on a GPU (bf16, torch.compile) and how busy it is are not measured: no GPU here."
+            )
+            return rows
+        for python, members in environments:
+            busy = ["--busy"] if "loader" in members else []
+            for name, overrides in ON_GPU.items():
+                rounds = 4 if self.quick else 20
+                rows += self._train(python, members, f"{name}, GPU", rounds, [*busy, *overrides, *GPU])
+        return rows
+
+    def _train(self, python: Path, members: str, where: str, rounds: int, words: list[str]) -> list[Result]:
+        console.print(f"{where}: {members.replace(',', ', ')} in turn ...")
+        options = ("--members", members, "--where", where, "--rounds", str(rounds))
+        rows = load(projects.run_inside(self.project, python, "training.py", *options, *words))
+        if "lightning" in members:  # ours against the plain loop is measured in the bake's own environment
+            rows = [row for row in rows if "Lightning" in row.name]
+        return rows
+
+
+def table(results: list[Result]) -> Table:
+    """All rows with their units; the range is of single rounds, and wide on a machine that is not idle."""
+    shown = Table("what", "median", "range of the rounds", "rounds", "aim", title="make bench")
+    for before, row in zip([None, *results], results, strict=False):
+        if before and before.group != row.group:
+            shown.add_section()
+        mark = {True: "", False: " (missed)", None: ""}[row.reached]
+        digits = 3 if row.unit == "x" else 2
+        shown.add_row(
+            row.name,
+            f"{row.value:.{digits}f} {row.unit}",
+            f"{row.least:.{digits}f} to {row.most:.{digits}f} {row.unit}",
+            str(row.rounds),
+            f"{row.aim} {row.unit}{mark}" if row.aim else "",
+        )
+    return shown
+
+
+def main() -> None:
+    """Measures what was asked for, prints the table and writes build/bench/results.json."""
+    groups = ("bake", "training", "checkpoint", "start")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few rounds: under two minutes, rough numbers")
+    parser.add_argument("--only", choices=groups, action="append", help="one group; can be given again")
+    args = parser.parse_args()
+    bench, results = Bench(args.quick), []
+    measures: dict[str, Callable[[], list[Result]]] = {name: getattr(bench, name) for name in groups}
+    projects.WORK.mkdir(parents=True, exist_ok=True)
+    for name in args.only or groups:
+        console.print(f"measuring: {name}")
+        results += measures[name]()
+        save(projects.WORK / "results.json", results)
+    console.print(table(results))
+    console.print(
+        "x is a ratio: speed over speed, time over time or memory over memory. One thread computes."
+    )
+
+
+if __name__ == "__main__":
+    main()
