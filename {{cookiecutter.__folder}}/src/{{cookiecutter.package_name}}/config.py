@@ -32,7 +32,7 @@ class Precision(Enum):
 
 
 @dataclass
-class Trainer:
+class TrainerConfig:
     max_epochs: int = MISSING
     batch_size: int = MISSING
     accumulate: int = MISSING
@@ -45,14 +45,14 @@ class Trainer:
 
 
 @dataclass
-class Checkpoint:
+class CheckpointConfig:
     minutes: float = MISSING
     steps: int | None = MISSING
     keep: int = MISSING
 
 
 @dataclass
-class Run:
+class RunConfig:
     id: str | None = MISSING
     root: str = MISSING
 
@@ -65,9 +65,9 @@ class TrainConfig:
     optimizer: Any = MISSING
     scheduler: Any = MISSING
     tracking: Any = MISSING
-    trainer: Trainer = field(default_factory=Trainer)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    run: Run = field(default_factory=Run)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    run: RunConfig = field(default_factory=RunConfig)
     restore: Any = MISSING  # a mapping: `from` is a Python keyword, so no dataclass can name it
     seed: int = MISSING
     evaluate: bool = MISSING

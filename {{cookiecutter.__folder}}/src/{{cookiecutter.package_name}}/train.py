@@ -64,7 +64,7 @@ def train(config: DictConfig, folder: RunFolder, processes: Processes) -> list[d
     from .training.weights import save_weights
 
     trainer = build(config, folder, processes)
-    restore(trainer, folder)
+    restore(trainer, config, folder)
     tracker = instantiate(config.tracking) if processes.first else None
     exit_code = 1
     try:
@@ -111,7 +111,9 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
     optimizer = instantiate(config.optimizer)(model.parameters())
     steps = settings.max_epochs * steps_per_epoch(len(train_data), settings.batch_size)
     return Trainer(
-        config=config,
+        settings=OmegaConf.to_object(config.trainer),  # type: ignore[arg-type]
+        checkpointing=OmegaConf.to_object(config.checkpoint),  # type: ignore[arg-type]
+        seed=config.seed,
         model=model,
         task=instantiate(config.task),
         optimizer=optimizer,

@@ -12,12 +12,12 @@ from types import FrameType
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..config import CheckpointConfig, Precision, TrainerConfig
 from ..errors import UserError
 from .batches import batches, epoch_order, steps_per_epoch
 from .checkpoint import CheckpointStore
@@ -46,7 +46,9 @@ class Stopped(BaseException):
 class Trainer:
     """All that a training needs. `fit` runs it; `state` and `restore` are its memory."""
 
-    config: DictConfig
+    settings: TrainerConfig
+    checkpointing: CheckpointConfig
+    seed: int
     model: nn.Module
     task: Task
     optimizer: Optimizer
@@ -58,16 +60,14 @@ class Trainer:
     plain_config: dict[str, Any]
 
     def __post_init__(self) -> None:
-        settings = self.config.trainer
         self.device = self.processes.device
         self.position = Position()
-        self.scaler = torch.amp.GradScaler(
-            self.device.type, enabled=settings.precision.value == "fp16"
-        )
+        fp16 = self.settings.precision is Precision.fp16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
         self.network: Any = self.model
         if self.processes.count > 1:
             self.network = DistributedDataParallel(self.model)
-        if settings.compile:
+        if self.settings.compile:
             self.network = torch.compile(self.network)
         self._unread: list[Tensor] = []
         self._signal: int | None = None
@@ -84,24 +84,26 @@ class Trainer:
             UserError: the loss is not finite, or a checkpoint cannot be written.
             Stopped: SIGTERM or SIGINT came; the state is saved.
         """
-        settings, position = self.config.trainer, self.position
+        settings, position = self.settings, self.position
         per_epoch = steps_per_epoch(len(self.train_data), settings.batch_size)
         total, first = settings.max_epochs * per_epoch, self.processes.first
         with self._signals(), ProgressBar(total, position.step, shown=first) as bar:
-            while position.epoch < settings.max_epochs:
-                self._train_epoch(log, bar)
-                self._validate(log, bar)
-                position.epoch, position.batch = position.epoch + 1, 0
-                self._save_if_due(last=position.epoch == settings.max_epochs)
-        self.checkpoints.wait()
+            try:
+                while position.epoch < settings.max_epochs:
+                    self._train_epoch(log, bar)
+                    self._validate(log, bar)
+                    position.epoch, position.batch = position.epoch + 1, 0
+                    self._save_if_due(last=position.epoch == settings.max_epochs)
+            finally:
+                self.checkpoints.wait()
 
     def _train_epoch(self, log: MetricsLog | None, bar: ProgressBar) -> None:
-        settings, position = self.config.trainer, self.position
+        settings, position = self.settings, self.position
         self.network.train()
         order = epoch_order(
             len(self.train_data),
             settings.batch_size,
-            seed=self.config.seed,
+            seed=self.seed,
             epoch=position.epoch,
             part=self.processes,
         )
@@ -120,7 +122,7 @@ class Trainer:
             self._save_if_due(wait=position.batch == len(order))
 
     def _step(self, inputs: Tensor, targets: Tensor) -> None:
-        settings, loss = self.config.trainer, torch.zeros(())
+        settings, loss = self.settings, torch.zeros(())
         parts = settings.accumulate
         for part, (some, wanted) in enumerate(
             zip(inputs.chunk(parts), targets.chunk(parts), strict=True), start=1
@@ -166,7 +168,7 @@ class Trainer:
 
     def _log_losses(self, log: MetricsLog | None, bar: ProgressBar, speed: float) -> None:
         self._read_losses()
-        position, settings = self.position, self.config.trainer
+        position, settings = self.position, self.settings
         loss = sum(position.losses) / len(position.losses)
         position.losses = []
         values = {
@@ -182,7 +184,7 @@ class Trainer:
 
     def _validate(self, log: MetricsLog | None, bar: ProgressBar) -> None:
         self._read_losses()
-        settings = self.config.trainer
+        settings = self.settings
         try:
             self._validating = True
             values = score(
@@ -195,7 +197,6 @@ class Trainer:
             )
         except Stopped:
             self.save()
-            self.checkpoints.wait()
             raise
         finally:
             self._validating = False
@@ -214,14 +215,13 @@ class Trainer:
 
     def _save_if_due(self, wait: bool = False, last: bool = False) -> None:
         """Save when it is time to, unless told to `wait`; save and raise `Stopped` when a signal came."""
-        checkpoint = self.config.checkpoint
+        checkpoint = self.checkpointing
         due = time.monotonic() - self._saved_at >= 60 * checkpoint.minutes
         due |= checkpoint.steps is not None and self.position.step % checkpoint.steps == 0
         stop, due = self.processes.any(self._signal is not None, last or (due and not wait))
         if stop or due:
             self.save()
         if stop:
-            self.checkpoints.wait()
             raise Stopped(self._signal or signal.SIGTERM)
 
     def save(self) -> None:

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -25,13 +26,12 @@ from .state import refuse_other_settings
 log = logging.getLogger(__name__)
 
 
-def restore(trainer: Trainer, folder: RunFolder) -> None:
+def restore(trainer: Trainer, config: DictConfig, folder: RunFolder) -> None:
     """Put `trainer` where its run, or the one named in `restore.from`, stands.
 
     Raises:
         UserError: what should be restored is damaged, missing, or was trained with other settings.
     """
-    config = trainer.config
     state = trainer.checkpoints.load_newest()
     if state:
         refuse_other_settings(trainer.plain_config, state["config"], folder.id)
