@@ -33,6 +33,8 @@ def main(config: DictConfig) -> float | None:
     from .training.run_folder import RunFolder, make_run_id
 
     processes = join_processes(config.trainer.device)
+    if not processes.first:
+        logging.disable(logging.INFO)  # one process speaks for all
     try:
         config.run.id = run_id(config.run.id) or processes.from_first(make_run_id())
         folder = RunFolder(config.run.root, config.run.id)

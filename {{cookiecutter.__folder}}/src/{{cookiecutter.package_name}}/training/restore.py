@@ -50,6 +50,8 @@ def restore(trainer: Trainer, config: DictConfig, folder: RunFolder) -> None:
             trainer.restore(state)
             trainer.position.lines = 0  # its lines are in the other run's log
         log.info("Run %s starts from %s (%s).", folder.id, source, config.restore.mode)
+    else:
+        log.info("Run %s starts in %s.", folder.id, folder.path)
 
 
 def load_source(source: str, root: Path) -> dict[str, Any]:
