@@ -20,16 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 console = Console(highlight=False)
-# Parts of an epoch that take a second or so on one core: short enough to take turns, long enough to time.
-EXPERIMENTS = {
-    "digits_cnn": ["experiment=digits_cnn"],
-    "shapes_unet": ["experiment=shapes_unet", "data.fraction=0.05"],
-}
-ON_GPU = {
-    "digits_cnn": ["experiment=digits_cnn"],
-    "shapes_unet": ["experiment=shapes_unet"],
-}
-GPU = ["trainer.device=cuda", "trainer.precision=bf16", "trainer.compile=true"]
 
 
 class Bench:
@@ -53,7 +43,7 @@ class Bench:
         return bakes.measure(program, rounds=2 if self.quick else 7)
 
     def start(self) -> list[Result]:
-        return imports.measure(self.project, rounds=2 if self.quick else 7)
+        return imports.measure(self.project, rounds=1 if self.quick else 7)
 
     def checkpoint(self) -> list[Result]:
         python, rounds = self.project.folder / ".venv/bin/python", "1" if self.quick else "5"
@@ -64,36 +54,35 @@ class Bench:
         return rows + load(projects.run_inside(self.project, python, "checkpoints.py", "memory"))
 
     def training(self) -> list[Result]:
-        environments = [(self.project.folder / ".venv/bin/python", "hand,ours,loader")]
         try:
-            environments.append((projects.lightning_python(self.project), "hand,ours,lightning"))
+            # the bake's locked versions and Lightning, so that all four take turns in one process
+            python, members = projects.lightning_python(self.project), "hand,ours,loader,lightning"
         except AssertionError as error:
             console.print(f"Lightning is not measured: its environment cannot be made.\n{error}")
-        rows = []
-        for python, members in environments:
-            for name, overrides in EXPERIMENTS.items():
-                rounds = {"digits_cnn": 4 if self.quick else 40, "shapes_unet": 4 if self.quick else 16}[name]
-                rows += self._train(
-                    python, members, f"{name}, CPU", rounds, [*overrides, "trainer.device=cpu"]
-                )
+            python, members = self.project.folder / ".venv/bin/python", "hand,ours,loader"
+
+        def train(where: str, rounds: int, *words: str) -> list[Result]:
+            console.print(f"{where}: {members.replace(',', ', ')} in turn ...")
+            turns = (1, 1) if self.quick else (rounds, 4)
+            options = f"--rounds={turns[0]} --makings={turns[1]} --members={members}".split()
+            words = (*options, "--where", where, *words)
+            return load(projects.run_inside(self.project, python, "training.py", *words))
+
+        rows = [
+            *train("digits_cnn, CPU", 10, "experiment=digits_cnn", "trainer.device=cpu"),
+            # a twentieth of the scenes, so that each turn takes seconds, and neighbours can be compared
+            *train(
+                "shapes_unet, CPU", 3, "experiment=shapes_unet", "data.fraction=0.05", "trainer.device=cpu"
+            ),
+        ]
         if not projects.has_gpu(self.project):
             console.print(
-                "Training on a GPU (bf16, torch.compile) and how busy it is are not measured: no GPU here."
+                "Training on a GPU (bf16, torch.compile) and how busy it is: not measured, no GPU here."
             )
             return rows
-        for python, members in environments:
-            busy = ["--busy"] if "loader" in members else []
-            for name, overrides in ON_GPU.items():
-                rounds = 4 if self.quick else 20
-                rows += self._train(python, members, f"{name}, GPU", rounds, [*busy, *overrides, *GPU])
-        return rows
-
-    def _train(self, python: Path, members: str, where: str, rounds: int, words: list[str]) -> list[Result]:
-        console.print(f"{where}: {members.replace(',', ', ')} in turn ...")
-        options = ("--members", members, "--where", where, "--rounds", str(rounds))
-        rows = load(projects.run_inside(self.project, python, "training.py", *options, *words))
-        if "lightning" in members:  # ours against the plain loop is measured in the bake's own environment
-            rows = [row for row in rows if "Lightning" in row.name]
+        gpu = ("--busy", "trainer.device=cuda", "trainer.precision=bf16", "trainer.compile=true")
+        for name in ("digits_cnn", "shapes_unet"):
+            rows += train(f"{name}, GPU", 5, f"experiment={name}", *gpu)
         return rows
 
 

@@ -31,7 +31,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 # The baked package, by whatever name.
 PACKAGE = next(path.parent.name for path in Path("src").glob("*/__init__.py"))
-MAKINGS = 4
 
 
 def package(module: str) -> Any:
@@ -96,7 +95,7 @@ def ours(setup: Setup) -> Callable[[], float]:
     trainer._validate = lambda *args: trainer._read_losses()
 
     def epoch() -> float:
-        setup.config.trainer.max_epochs = trainer.position.epoch + 1  # `fit` stops there and can go on
+        trainer.settings.max_epochs = trainer.position.epoch + 1  # `fit` stops there and can go on
         trainer.fit(log)
         return seconds
 
@@ -195,7 +194,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--members", default="hand,ours")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="after each making")
+    parser.add_argument("--makings", type=int, default=4)
     parser.add_argument("--where", required=True)
     parser.add_argument("--busy", action="store_true", help="also sample how busy the GPU is")
     parser.add_argument("overrides", nargs="*")
@@ -208,12 +208,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Our lines go to a file, as in a job: they are formatted and written, but nobody reads them here.
         logging.basicConfig(level=logging.INFO, format="%(message)s", filename=f"{folder}/log")
-        setup = Setup(args.overrides, folder, args.rounds)
+        setup = Setup(args.overrides, folder, args.rounds + 1)
         # Where tensors happen to lie in memory makes one loop up to 4 % faster than its own twin, for as long
         # as it lives. So all are made anew a few times, in turned order, and that evens out.
-        for making in range(MAKINGS):
+        for making in range(args.makings):
             members = {name: make(name, setup) for name in names[:: -1 if making % 2 else 1]}
-            for name, each in alternate(members, max(1, args.rounds // MAKINGS)).items():
+            for name, each in alternate(members, args.rounds).items():
                 seconds[name] += each
         rows = results(args.where, seconds)
         if args.busy:
