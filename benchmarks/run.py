@@ -19,7 +19,7 @@ from measure import Result, load, save
 from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 class Bench:
