@@ -63,6 +63,20 @@ def test_sigterm_during_a_validation_does_not_wait_for_it(
     assert (run_folder().weights.read_bytes(), measured(run_folder())) == undisturbed
 
 
+def test_a_lost_log_begins_anew_and_the_run_goes_on(small_config, run_folder, interrupt):
+    interrupt(8, kill)
+    with pytest.raises(KilledError):
+        train(small_config(), run_folder(), ALONE)
+    run_folder().metrics_log.unlink()
+    interrupt(11, kill)
+    with pytest.raises(KilledError):
+        train(small_config(), run_folder(), ALONE)
+    train(small_config(), run_folder(), ALONE)
+    steps = [(line["step"], "train/loss" in line) for line in measured(run_folder())]
+    assert len(steps) == len(set(steps))
+    assert steps[-1] == (12, False)
+
+
 def test_a_finished_run_is_not_trained_again(small_config, run_folder, interrupt):
     train(small_config(), run_folder(), ALONE)
     for step in range(1, 13):

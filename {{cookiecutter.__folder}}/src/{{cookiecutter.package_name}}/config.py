@@ -107,6 +107,8 @@ def check(config: DictConfig, choices: dict[str, Any]) -> None:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"Give a value for {', '.join(missing)}, for example {missing[0]}=...")
+    if "device" in config:
+        _check_device("device", config.device)
     if "trainer" in config:
         _check_ranges(config)
 
@@ -164,16 +166,18 @@ def _check_ranges(config: DictConfig) -> None:
             f"trainer.batch_size={trainer.batch_size} does not split into trainer.accumulate="
             f"{trainer.accumulate} equal parts; choose a multiple."
         )
-    if trainer.device not in DEVICES:
-        raise UserError(
-            f"trainer.device={trainer.device} is not a device; choose {', '.join(DEVICES)}."
-        )
+    _check_device("trainer.device", trainer.device)
     if config.run.id is not None:
         check_run_id(config.run.id)
     if config.restore.mode not in RESTORE_MODES:
         raise UserError(
             f"restore.mode={config.restore.mode} is not a mode; choose {' or '.join(RESTORE_MODES)}."
         )
+
+
+def _check_device(key: str, device: str) -> None:
+    if device not in DEVICES:
+        raise UserError(f"{key}={device} is not a device; choose {', '.join(DEVICES)}.")
 
 
 def check_run_id(run_id: str) -> None:

@@ -87,6 +87,8 @@ class Trainer:
         settings, position = self.settings, self.position
         per_epoch = steps_per_epoch(len(self.train_data), settings.batch_size)
         total, first = settings.max_epochs * per_epoch, self.processes.first
+        if log:
+            position.lines = log.lines  # fewer than the checkpoint knew, if the file was lost
         with self._signals(), ProgressBar(total, position.step, shown=first) as bar:
             try:
                 while position.epoch < settings.max_epochs:
