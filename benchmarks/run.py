@@ -19,7 +19,8 @@ from measure import Result, load, save
 from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True)
+# A log has no width; in 80 columns the names would take four lines each.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
 class Bench:

@@ -27,7 +27,7 @@ from gpu import how_busy
 from measure import Result, alternate, ratios, save, summary
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 # The baked package, by whatever name.
 PACKAGE = next(path.parent.name for path in Path("src").glob("*/__init__.py"))
@@ -119,10 +119,22 @@ class WholeBatches:
             yield inputs, self.targets.index_select(0, index).long()
 
 
+class Items(Dataset):
+    """The same stored bytes one by one, scaled when they are asked for: what most data sets do."""
+
+    def __init__(self, split: Any) -> None:
+        self.inputs, self.targets, self.scale = split.inputs, split.targets, split.scale
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.inputs[index].float().mul_(self.scale), self.targets[index].long()
+
+
 def item_by_item(setup: Setup, split: Any) -> DataLoader:
-    """A default DataLoader; its items are tensors made ready beforehand, which is kinder than most data sets."""
-    data = TensorDataset(split.inputs.float() * split.scale, split.targets.long())
-    return DataLoader(data, batch_size=setup.config.trainer.batch_size, shuffle=True, drop_last=True)
+    """A default DataLoader."""
+    return DataLoader(Items(split), batch_size=setup.config.trainer.batch_size, shuffle=True, drop_last=True)
 
 
 def by_hand(
