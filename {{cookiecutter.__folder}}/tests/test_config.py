@@ -54,3 +54,15 @@ def test_values_that_cannot_work_are_refused(small_config, override, sentence):
 
 def test_a_whole_number_is_taken_where_a_number_is_wanted(small_config):
     assert small_config("optimizer.lr=1").optimizer.lr == 1
+
+
+def test_help_shows_the_settings_with_their_comments_and_the_choices(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "{{ cookiecutter.package_name }}.train", "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "the same id again continues the same run" in done.stdout
+    assert "experiment=digits_cnn | mnist_cnn | shapes_depth | shapes_unet" in done.stdout

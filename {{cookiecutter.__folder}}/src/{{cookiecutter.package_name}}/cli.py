@@ -57,6 +57,9 @@ def hydra_program(config_name: str) -> Callable[[Callable[[DictConfig], Any]], C
         )
 
         def main() -> None:
+            if {"-h", "--help"} & set(sys.argv[1:]):
+                print(help_text(config_name))
+                return
             logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
             logging.raiseExceptions = False  # whoever read our output may leave; we go on
             logging.getLogger("hydra").setLevel(logging.WARNING)
@@ -75,6 +78,24 @@ def hydra_program(config_name: str) -> Callable[[Callable[[DictConfig], Any]], C
         return main
 
     return decorate
+
+
+def help_text(config_name: str) -> str:
+    """Give the configuration file with its comments, and what each of its groups has to choose from.
+
+    Hydra's own help takes seconds and shows the values without the comments that explain them.
+    """
+    groups = {
+        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+        for folder in sorted(CONFIGS.iterdir())
+        if folder.is_dir() and folder.name != "hydra"
+    }
+    text = (CONFIGS / f"{config_name}.yaml").read_text(encoding="utf-8")
+    named = [f"  {group}={' | '.join(names)}" for group, names in groups.items() if group in text]
+    choices = "\n".join(named)
+    if choices:
+        choices = f"\nChoices (their settings are in configs/<group>/<choice>.yaml):\n{choices}\n"
+    return f"{text}{choices}\nOther flags: --cfg job prints the settings, --hydra-help the rest."
 
 
 def _leave_at_once(code: int) -> None:
