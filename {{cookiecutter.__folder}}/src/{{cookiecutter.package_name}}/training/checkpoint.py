@@ -70,6 +70,8 @@ class CheckpointStore:
         temporary = self.folder / f".step-{step:08d}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            # torch's own checksums would cost as much as the writing; the digest in the name covers them
+            torch.serialization.set_crc32_options(False)
             with temporary.open("wb+") as file:
                 torch.save(state, file)
                 file.flush()
@@ -85,7 +87,13 @@ class CheckpointStore:
     def files(self) -> list[Path]:
         """Give the published checkpoints, newest first."""
         found = [path for path in self.folder.glob("step-*.pt") if NAME.fullmatch(path.name)]
-        return sorted(found, key=lambda path: (_step(path), path.stat().st_mtime), reverse=True)
+        return sorted(found, key=lambda path: (_step(path), _written_at(path)), reverse=True)
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed process had begun to write. Only whoever holds the run's lock may."""
+        for rest in self.folder.glob(".step-*.tmp"):
+            log.info("Removing %s: it was being written when the run was killed.", rest)
+            rest.unlink()
 
     def load_newest(self) -> dict[str, Any] | None:
         """Load the newest whole checkpoint, saying which newer ones are damaged; None where there is none.
@@ -93,9 +101,6 @@ class CheckpointStore:
         Raises:
             UserError: there are checkpoints, but none of them is whole.
         """
-        for rest in self.folder.glob(".step-*.tmp"):
-            log.info("Removing %s: it was being written when the run was killed.", rest)
-            rest.unlink()
         files = self.files()
         for path in files:
             try:
@@ -150,6 +155,13 @@ def _reason(error: BaseException) -> str:
 def _step(path: Path) -> int:
     match = NAME.fullmatch(path.name)
     return int(match["step"]) if match else -1
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # a training that goes on has just removed it
+        return 0.0
 
 
 def _digest(path: Path) -> str:

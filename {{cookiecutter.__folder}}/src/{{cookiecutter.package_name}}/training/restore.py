@@ -32,6 +32,8 @@ def restore(trainer: Trainer, config: DictConfig, folder: RunFolder) -> None:
     Raises:
         UserError: what should be restored is damaged, missing, or was trained with other settings.
     """
+    if trainer.processes.first:
+        trainer.checkpoints.remove_unfinished()
     state = trainer.checkpoints.load_newest()
     if state:
         refuse_other_settings(trainer.plain_config, state["config"], folder.id)
