@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 from baking import BakedProject
@@ -42,6 +43,17 @@ def test_a_tenth_of_the_data_is_enough_to_try_things(project: BakedProject) -> N
     train(project, "tenth", "data.fraction=0.1", "trainer.max_epochs=1")
     steps = [json.loads(line)["step"] for line in project.read("runs/tenth/metrics.jsonl").splitlines()]
     assert max(steps) == 2  # 135 of 1,347 images, 64 a step
+
+
+def test_a_compiled_model_learns_the_same(project: BakedProject) -> None:
+    if not shutil.which("g++"):
+        pytest.skip("torch.compile needs a C++ compiler: install g++")
+    short = ("trainer.max_epochs=2", "model.width=16")
+    plain, compiled = (
+        train(project, "plain", *short),
+        train(project, "compiled", *short, "trainer.compile=true"),
+    )
+    assert compiled["test/loss"] == pytest.approx(plain["test/loss"], rel=0.05)
 
 
 def test_a_sweep_makes_a_table_and_the_same_command_trains_no_trial_twice(project: BakedProject) -> None:

@@ -50,14 +50,14 @@ def test_killed_many_times_it_ends_with_the_same_bits_and_log(project: BakedProj
     assert outcome(project, "killed") == outcome(project, "undisturbed"), f"seed {seed}"
 
 
-def test_sigterm_exits_143_and_the_same_command_continues(project: BakedProject) -> None:
-    settings = (*QUICK, "trainer.max_epochs=8", "run.id=stopped")
-    train(project, *settings[:-1], "run.id=whole")
+def stop_midway(project: BakedProject, *command: str) -> tuple[int, str]:
+    """Runs a training into its second or third epoch, sends it SIGTERM, and gives its status and what else it said."""
     process = subprocess.Popen(
-        [project.folder / ".venv/bin/train", *settings],
+        [project.folder / ".venv/bin" / command[0], *command[1:]],
         cwd=project.folder,
         env=clean_env(OMP_NUM_THREADS="1"),
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
     assert process.stdout
@@ -66,10 +66,30 @@ def test_sigterm_exits_143_and_the_same_command_continues(project: BakedProject)
             process.terminate()
             break
     rest = process.stdout.read()
-    assert process.wait() == 143
-    assert re.search(r"Run stopped is saved at step \d+; the same command continues it", rest)
-    train(project, *settings)
+    return process.wait(), rest
+
+
+def test_sigterm_exits_143_and_the_same_command_continues(project: BakedProject) -> None:
+    settings = (*QUICK, "trainer.max_epochs=8")
+    train(project, *settings, "run.id=whole")
+    status, said = stop_midway(project, "train", *settings, "run.id=stopped")
+    assert status == 143, said
+    assert re.search(r"Run stopped is saved at step \d+; the same command continues it", said)
+    train(project, *settings, "run.id=stopped")
     assert outcome(project, "stopped") == outcome(project, "whole")
+
+
+def test_two_processes_that_are_stopped_continue_to_the_same_bits(project: BakedProject) -> None:
+    module = ("-m", f"{project.package}.train", *QUICK, "trainer.max_epochs=8")
+    command = ("torchrun", "--nproc-per-node=2", *module)
+    torchrun = (f".venv/bin/{command[0]}", *command[1:])
+    project.run(*torchrun, "run.id=pair", OMP_NUM_THREADS="1")
+    status, said = stop_midway(project, *command, "run.id=stopped-pair")
+    assert status != 0
+    assert said.count("is saved at step") == 1
+    again = project.run(*torchrun, "run.id=stopped-pair", OMP_NUM_THREADS="1")
+    assert again.stdout.count("Run stopped-pair goes on at") == 1
+    assert outcome(project, "stopped-pair") == outcome(project, "pair")
 
 
 @pytest.fixture
