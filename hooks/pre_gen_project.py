@@ -32,7 +32,7 @@ TAKEN = """
     py pydantic pygments pylab pyparsing pyright pytest pyyaml requests rich ruff s3fs safetensors
     scikit_learn scipy scmrepo sentry_sdk setuptools shtab six sklearn sqlalchemy sympy threadpoolctl torch
     torchgen torchmetrics tornado tqdm traitlets triton typer typing_extensions urllib3 uv virtualenv wandb
-    xxhash yaml
+    xdist xxhash yaml
     configs data infra models notebooks runs src test tests
 """
 BUCKETS = {

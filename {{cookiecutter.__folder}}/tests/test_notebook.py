@@ -1,12 +1,17 @@
 """notebooks/explore.ipynb, executed as Jupyter would, in folders with and without data and a run."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import hydra
 import nbformat
+from hydra.utils import instantiate
 from nbclient import NotebookClient
+
+from {{ cookiecutter.package_name }}.config import CONFIGS
+from {{ cookiecutter.package_name }}.train import train
+
+from .conftest import ALONE
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "explore.ipynb"
 
@@ -25,36 +30,25 @@ def execute(folder, **settings):
     return text, pictures
 
 
-def run(folder, module, *overrides):
-    command = [sys.executable, "-m", f"{{ cookiecutter.package_name }}.{module}", *overrides]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-
-
 def test_the_notebook_is_stored_without_outputs():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
 
 
-def test_in_an_empty_folder_it_says_what_to_type(tmp_path):
-    text, pictures = execute(tmp_path)
-    assert "uv run prepare data=digits" in text
-    assert "uv run train run.id=first" in text
-    assert pictures == 0
-
-
-def test_it_shows_scenes_before_there_is_a_run(tmp_path):
-    run(tmp_path, "prepare", "data=shapes", "data.scenes=24")
+def test_before_there_is_a_run_it_shows_the_data_and_says_what_to_type(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        instantiate(hydra.compose("prepare", ["data=shapes", "data.scenes=24"]).data).prepare()
     text, pictures = execute(tmp_path, DATA="shapes")
     assert "20 samples to train on" in text
     assert "uv run train run.id=first" in text
     assert pictures == 1
 
 
-def test_it_shows_digits_and_a_finished_run(tmp_path, digits):
+def test_it_shows_digits_and_a_finished_run(tmp_path, digits, small_config, run_folder):
     shutil.copytree(digits, tmp_path / "data" / "digits")
-    few = ("trainer.max_epochs=1", "data.fraction=0.1")
-    run(tmp_path, "train", "run.id=a", *few, "tracking=none", "evaluate=false")
+    train(small_config("trainer.max_epochs=1"), run_folder(), ALONE)
     text, pictures = execute(tmp_path)
     assert "1347 samples to train on" in text
     assert pictures == 4  # digits, learning curves, confusion matrix, mistakes
