@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ..config import CheckpointConfig, Precision, TrainerConfig
 from ..errors import UserError
 from .batches import batches, epoch_order, steps_per_epoch
-from .checkpoint import CheckpointStore
+from .checkpoint import FORMAT, CheckpointStore
 from .distributed import Processes
 from .metrics_log import MetricsLog
 from .progress import ProgressBar
@@ -237,7 +237,7 @@ class Trainer:
     def state(self, random_states: list[dict[str, Any]]) -> dict[str, Any]:
         """Give all that `restore` needs, in plain containers and tensors."""
         return {
-            "format": 1,
+            "format": FORMAT,
             "config": self.plain_config,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
