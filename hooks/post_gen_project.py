@@ -1,4 +1,4 @@
-"""Locks the new project's dependencies, makes it a repository with a first commit, and says what comes next.
+"""Removes what the chosen cloud has no use for, locks the dependencies, makes a first commit, says what comes next.
 
 None of it may spoil a bake: what does not work here (no uv, no network, no git) is said in one sentence
 with the command that does it later.
@@ -6,12 +6,31 @@ with the command that does it later.
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 SLUG = "{{ cookiecutter.project_slug }}"  # plain letters, digits and dashes: the other hook saw to it
+CLOUD = "{{ cookiecutter.cloud }}"
+# What belongs to one cloud only. Everything else is in every project.
+ONLY = {
+    "gcp": """
+        .github/actions/cloud-login .github/workflows/train.yml infra
+        configs/cloud/vertex.yaml src/*/cloud/google.py src/*/cloud/registry.py src/*/cloud/vertex.py
+        src/*/cloud/doctor.py tests/test_doctor.py tests/test_vertex.py
+    """,
+}
 TIMEOUT = 300  # seconds; a lock takes about two, and a network that never answers must not hang a bake
+
+
+def remove_other_clouds() -> None:
+    """Removes the files of the clouds that were not chosen, and folders that this leaves empty."""
+    others = [pattern for cloud, files in ONLY.items() if cloud != CLOUD for pattern in files.split()]
+    for path in [path for pattern in others for path in Path().glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -59,7 +78,8 @@ def commit() -> str:
 
 
 def main() -> None:
-    """Does both and prints five lines of what to do next."""
+    """Does all of it and prints five lines of what to do next."""
+    remove_other_clouds()
     notes = "".join(f"{note}\n" for note in (lock(), commit()) if note)
     text = f"""{notes}
   cd {shlex.quote(str(Path.cwd()))}

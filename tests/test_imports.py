@@ -15,12 +15,16 @@ FORBIDDEN_AT_IMPORT = {
     "prepare": {"torch", "wandb", "matplotlib", "sklearn"},
     "data.base": {"torch"},
     "storage": {"torch", "config", "cli", "data", "models", "training"},
+    "launch": {"torch", "numpy", "wandb", "matplotlib", "requests", "google", "fsspec", "rich"},
+    "runs": {"torch", "numpy", "wandb", "matplotlib"},
+    "cloud.worker": {"torch", "numpy", "wandb", "matplotlib"},
 }
 # whole folders, imports inside functions included
 FORBIDDEN_EVER = {
     "data": {"training", "cloud", "models", "train", "evaluate", "wandb", "hydra"},
     "models": {"training", "cloud", "data", "storage", "train", "evaluate", "wandb", "hydra"},
     "training": {"cloud", "launch", "runs"},
+    "cloud": {"torch", "data", "models", "training", "train", "evaluate", "launch", "runs"},
     "storage": {"torch", "config", "cli", "data", "models", "training", "cloud"},
 }
 
