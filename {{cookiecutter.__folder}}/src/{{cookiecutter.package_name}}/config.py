@@ -7,6 +7,7 @@ override must have the type of the value that the section's own YAML file gives.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,6 +22,7 @@ from .errors import UserError
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 RESTORE_MODES = ("continue", "weights")
 OPEN_SECTIONS = ("data", "model", "task", "optimizer", "scheduler", "tracking")
 
@@ -74,6 +76,39 @@ class TrainConfig:
     objective: str | None = MISSING
 
 
+class Code(Enum):
+    image = "image"
+    worktree = "worktree"
+
+
+@dataclass
+class CloudConfig:
+    backend: str = MISSING
+    project: str | None = MISSING
+    region: str | None = MISSING
+    bucket: str | None = MISSING
+    image: str | None = MISSING
+    repository: str | None = MISSING
+    service_account: str | None = MISSING
+    labels: dict[str, str] = MISSING
+    machine: str = MISSING
+    nodes: int = MISSING
+    spot: bool = MISSING
+    max_hours: float = MISSING
+    max_cost_usd: float = MISSING
+    max_attempts: int = MISSING
+    secrets: dict[str, str] = MISSING
+    one_per_branch: bool = MISSING
+
+
+@dataclass
+class LaunchConfig(TrainConfig):
+    cloud: CloudConfig = field(default_factory=CloudConfig)
+    dry_run: bool = MISSING
+    doctor_only: bool = MISSING
+    code: Code = MISSING
+
+
 @dataclass
 class PrepareConfig:
     data: Any = MISSING
@@ -88,6 +123,7 @@ class EvaluateConfig:
 
 for name, schema in {
     "train": TrainConfig,
+    "launch": LaunchConfig,
     "prepare": PrepareConfig,
     "evaluate": EvaluateConfig,
 }.items():
@@ -111,6 +147,8 @@ def check(config: DictConfig, choices: dict[str, Any]) -> None:
         _check_device("device", config.device)
     if "trainer" in config:
         _check_ranges(config)
+    if "cloud" in config:
+        _check_cloud(config.cloud)
 
 
 def _check_types(where: str, example: Any, actual: Any) -> None:
@@ -158,9 +196,7 @@ def _check_ranges(config: DictConfig) -> None:
         "checkpoint.minutes": (checkpoint.minutes, 0),
         "data.fraction": (config.data.get("fraction"), 0),
     }
-    for key, (value, bound) in least.items():
-        if value is not None and value < bound:
-            raise UserError(f"{key}={value} is too small; the least is {bound}.")
+    _check_least(least)
     if trainer.batch_size % trainer.accumulate:
         raise UserError(
             f"trainer.batch_size={trainer.batch_size} does not split into trainer.accumulate="
@@ -173,6 +209,30 @@ def _check_ranges(config: DictConfig) -> None:
         raise UserError(
             f"restore.mode={config.restore.mode} is not a mode; choose {' or '.join(RESTORE_MODES)}."
         )
+
+
+def _check_least(least: dict[str, tuple[float | None, float]]) -> None:
+    for key, (value, bound) in least.items():
+        if value is not None and not value >= bound:  # so that "nan" is refused too
+            raise UserError(f"{key}={value} is too small; the least is {bound}.")
+
+
+def _check_cloud(cloud: DictConfig) -> None:
+    least = {
+        "cloud.nodes": (cloud.nodes, 1),
+        "cloud.max_hours": (cloud.max_hours, 0.01),
+        "cloud.max_cost_usd": (cloud.max_cost_usd, 0),
+        "cloud.max_attempts": (cloud.max_attempts, 1),
+    }
+    _check_least(least)
+    if math.isinf(cloud.max_hours):
+        raise UserError("cloud.max_hours=inf would never end the job; give a number of hours.")
+    for variable in cloud.secrets:
+        if not VARIABLE.fullmatch(str(variable)):
+            raise UserError(
+                f"cloud.secrets.{variable} cannot name an environment variable; use capital letters, digits and "
+                "underscores, such as cloud.secrets.WANDB_API_KEY."
+            )
 
 
 def _check_device(key: str, device: str) -> None:
