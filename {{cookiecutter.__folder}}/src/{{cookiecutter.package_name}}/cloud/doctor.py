@@ -1,0 +1,178 @@
+"""What would make a job fail minutes after it was submitted, found in seconds before that. Changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+from . import google, inputs
+from .google_errors import QUOTAS, GoogleError, MissingError, RefusedError
+from .job import RUN_CODE, RUN_DATA, Job, Problem
+
+Check = Callable[[], list[Problem]]
+
+NEEDED = (
+    "storage.objects.create",
+    "storage.objects.delete",
+    "storage.objects.get",
+    "storage.objects.list",
+)
+# Multi-regions by what their regions' names begin with, and the regions of predefined dual-regions.
+WIDE = {"US": "us-", "EU": "europe-", "ASIA": "asia-"}
+NOT_IN_EU = ("europe-west2", "europe-west6", "europe-west12")  # London, Zürich, Turin
+PAIRS = {
+    "ASIA1": ("asia-northeast1", "asia-northeast2"),
+    "EUR4": ("europe-north1", "europe-west4"),
+    "EUR5": ("europe-west1", "europe-west2"),
+    "EUR7": ("europe-west2", "europe-west3"),
+    "EUR8": ("europe-west3", "europe-west6"),
+    "NAM4": ("us-central1", "us-east1"),
+}
+
+
+def examine(project: str, cloud: Any, job: Job, others: tuple[Check, ...] = ()) -> list[Problem]:
+    """Run all checks at the same time; a check that cannot be made is a finding itself.
+
+    Args:
+        cloud: the section `cloud` of the configuration.
+        others: the backend's own checks, which come first.
+    """
+    worktree, newest = RUN_CODE in job.env, cloud.image is None
+    checks: list[Check] = [
+        *others,
+        lambda: inputs.check_image(job.image),
+        lambda: inputs.check_code(job.image, worktree, newest),
+        lambda: check_gpu_quota(project, cloud.region, job),
+        lambda: check_cpu_quota(project, cloud.region, job),
+    ]
+    if cloud.bucket:
+        checks.append(lambda: check_bucket(cloud.bucket, cloud.region))
+    if target := job.env.get(RUN_DATA):
+        checks.append(lambda: inputs.check_data(target))
+    for variable, name in job.secrets.items():
+        checks.append(lambda v=variable, n=name: check_secret(project, v, n))
+    with ThreadPoolExecutor(len(checks)) as pool:
+        found = [problem for problems in pool.map(guarded, checks) for problem in problems]
+    return list({problem.what: problem for problem in found}.values())
+
+
+def guarded(check: Check) -> list[Problem]:
+    """Make a finding of what a check raises."""
+    try:
+        return check()
+    except GoogleError as error:
+        return [Problem(error.what, error.remedy)]
+
+
+def check_bucket(bucket: str, region: str) -> list[Problem]:
+    """Is the bucket there, may it be read and written, and is it where the machines are?"""
+    name = bucket.removeprefix("gs://").partition("/")[0]
+    base = f"{google.endpoint('storage')}/storage/v1/b/{name}"
+    try:
+        query = {"permissions": list(NEEDED)}
+        granted = google.call("GET", f"{base}/iam/testPermissions", params=query)
+    except MissingError:
+        remedy = "run `make cloud-setup`, which makes it, or give yours by cloud.bucket=gs://..."
+        return [Problem(f"There is no bucket gs://{name}", remedy)]
+    lacking = [need for need in NEEDED if need not in granted.get("permissions", [])]
+    if lacking:
+        what = (
+            f"This login may not {', '.join(need.rpartition('.')[2] for need in lacking)} objects"
+        )
+        remedy = "an owner must grant it roles/storage.objectUser on the bucket"
+        return [Problem(f"{what} in gs://{name}", remedy)]
+    return _check_location(name, base, region)
+
+
+def _check_location(name: str, base: str, region: str) -> list[Problem]:
+    """Elsewhere than its machines a bucket is slower, and its traffic costs: worth saying, not forbidding.
+
+    Another region than usual is what one tries when the usual one has no GPU left.
+    """
+    try:
+        query = {"fields": "location,customPlacementConfig"}
+        answer = google.call("GET", base, params=query)
+    except RefusedError:
+        return []  # object access does not include it
+    location = answer.get("location", "").upper()
+    placed = (answer.get("customPlacementConfig") or {}).get("dataLocations", [])
+    regions = {location.lower(), *map(str.lower, placed), *PAIRS.get(location, ())}
+    wide = WIDE.get(location)
+    if region in regions or (wide and region.startswith(wide) and region not in NOT_IN_EU):
+        return []
+    what = f"The bucket gs://{name} is in {location or 'no known place'}, the job in {region}"
+    remedy = (
+        f"choose cloud.region={location.lower()}, or live with slower data and traffic that costs"
+    )
+    return [Problem(what, remedy, fatal=False)]
+
+
+def check_secret(project: str, variable: str, name: str) -> list[Problem]:
+    """Is there a value that the job can read? The value itself is not read."""
+    url = f"{google.endpoint('secretmanager')}/v1/projects/{project}/secrets/{name}/versions/latest"
+    what = f"The secret {name}, for {variable},"
+    try:
+        state = google.call("GET", url).get("state")
+    except MissingError:
+        add = f'`printf %s "${variable}" | gcloud secrets versions add {name} --data-file=-`'
+        remedy = f"run `make cloud-setup` and then {add}, or leave it away by cloud.secrets={{}}"
+        return [Problem(f"{what} has no value", remedy)]
+    except RefusedError:
+        # Only the job's own account must read it; a launcher with the least roles cannot even look.
+        return []
+    if state == "ENABLED":
+        return []
+    return [Problem(f"{what} is {str(state).lower()}", "enable its newest version or add one")]
+
+
+def check_gpu_quota(project: str, region: str, job: Job) -> list[Problem]:
+    """Does the quota allow as many GPUs as the job asks for? New projects often have none."""
+    if not job.machine.gpu:
+        return []
+    gpu = job.machine.gpu.removeprefix("NVIDIA_").removeprefix("TESLA_").lower()
+    # Only of the A100 are there two sizes, so only its quotas name the memory.
+    gpu = gpu if gpu.startswith("a100") else re.sub(r"_\d+gb$", "", gpu)
+    return _check_quota(project, region, f"nvidia_{gpu}_gpus", job, job.machine.gpus * job.nodes)
+
+
+def check_cpu_quota(project: str, region: str, job: Job) -> list[Problem]:
+    """Does the quota allow as many CPUs? Only for machines whose name says how many they are."""
+    cpus = re.fullmatch(r"(?:n1|e2)-[a-z]+-(\d+)", job.machine.type)
+    if not cpus:
+        return []
+    return _check_quota(project, region, "cpus", job, int(cpus[1]) * job.nodes)
+
+
+def _check_quota(project: str, region: str, what: str, job: Job, needed: int) -> list[Problem]:
+    metric = f"custom_model_training_{'preemptible_' if job.spot else ''}{what}"
+    services = f"{google.endpoint('serviceusage')}/v1beta1/projects/{project}/services"
+    name = quote(f"aiplatform.googleapis.com/{metric}", safe="")
+    url = f"{services}/aiplatform.googleapis.com/consumerQuotaMetrics/{name}"
+    try:
+        limit = _limit(google.call("GET", url, retry=False), region)
+    except GoogleError:
+        return []  # few may read quotas; the service checks them again
+    if limit is None or limit < 0 or limit >= needed:  # -1 is no limit
+        return []
+    other = "cloud.spot=false" if job.spot else "cloud.spot=true"
+    return [
+        Problem(
+            f"The quota {metric} in {region} is {limit}, and the job needs {needed}",
+            f"ask for more at {QUOTAS}?project={project} or try {other}, "
+            "another cloud.machine or another cloud.region",
+        )
+    ]
+
+
+def _limit(metric: dict[str, Any], region: str) -> int | None:
+    """Give the limit in a region: its own where it has one, else the one for all regions."""
+    limits = metric.get("consumerQuotaLimits", [])
+    buckets = [bucket for limit in limits for bucket in limit.get("quotaBuckets", [])]
+    for wanted in ({"region": region}, {}):
+        for bucket in buckets:
+            if (bucket.get("dimensions") or {}) == wanted and "effectiveLimit" in bucket:
+                return int(bucket["effectiveLimit"])
+    return None
