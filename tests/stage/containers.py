@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -83,21 +85,29 @@ class Container:
 
     def stop(self, grace_seconds: float) -> None:
         """SIGTERM, and SIGKILL to what is still there after the grace."""
-        docker(
-            "stop", "--time", str(round(grace_seconds)), self.name, check=False, timeout=grace_seconds + 60
-        )
+        self._until_ended("stop", "--time", str(round(grace_seconds)))
 
     def kill(self) -> None:
         """SIGKILL without notice."""
-        docker("kill", self.name, check=False)
+        self._until_ended("kill")
 
     def wait(self, timeout: float | None = None) -> int:
         return self.process.wait(timeout)
 
     def remove(self) -> None:
-        """Removes the container, running or not; waits for the client's end."""
+        """Removes the container, running or not; returns after the client's end."""
+        self._until_ended("rm", "--force", "--volumes")
         docker("rm", "--force", "--volumes", self.name, check=False)
-        self.process.wait(60)
+
+    def _until_ended(self, *command: str) -> None:
+        """Repeats a command until the client has ended: a container that just starts may not be known yet."""
+        deadline = time.monotonic() + 120
+        while self.process.poll() is None:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{self.name} does not end")
+            docker(*command, self.name, check=False)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.3)
 
 
 def inspect(name: str) -> dict[str, Any]:

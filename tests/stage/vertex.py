@@ -1,0 +1,315 @@
+"""A strict stand-in for Vertex AI's custom jobs that really runs their images, and for the log of what they print."""
+
+import itertools
+import json
+import re
+import secrets
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from stage import containers
+from stage.google_identity import Identity
+from stage.rest import Answer, Request, RequestError, serve
+from stage.vertex_filter import LogFilter, job_filter
+from stage.vertex_jobs import CANCELLED, FAILED, OVER, SUCCEEDED, Settings, TrainingJob
+from stage.vertex_rules import check, gpus, parse, quota_metric
+
+__all__ = ["CANCELLED", "FAILED", "OVER", "SUCCEEDED", "TrainingJob", "Vertex", "vertex"]
+
+
+class Vertex:
+    """The service of one region, as a test handles it.
+
+    Attributes:
+        url: address of both services.
+        env: leads clients of Vertex AI and of Cloud Logging here.
+        requests: everything that was asked, in order.
+        unsupported: machine types and accelerators that this region does not have.
+        capacity: while it is cleared, jobs stay queued.
+    """
+
+    def __init__(
+        self, identity: Identity, region: str, registries: Collection[str], settings: Settings
+    ) -> None:
+        self.identity, self.region, self.registries, self.settings = (
+            identity,
+            region,
+            set(registries),
+            settings,
+        )
+        self.stage = f"stage-{secrets.token_hex(4)}"
+        self.url = ""
+        self.requests: list[Request] = []
+        self.unsupported: set[str] = set()
+        self.capacity = threading.Event()
+        self.capacity.set()
+        self._jobs: dict[str, TrainingJob] = {}
+        self._ids = itertools.count(int(secrets.token_hex(6), 16) + 10**15)
+        self._lock = threading.Lock()
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {
+            f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{name}": f"{self.url}/" for name in ("AIPLATFORM", "LOGGING")
+        }
+
+    # What a test asks and does
+
+    def jobs(self) -> list[TrainingJob]:
+        """All jobs, oldest first."""
+        return list(self._jobs.values())
+
+    def job(self, name: str) -> TrainingJob:
+        """The newest job with this display name, or with this id or resource name."""
+        for job in reversed(self.jobs()):
+            if name in (job.id, job.name, job.resource["displayName"]):
+                return job
+        raise KeyError(name)
+
+    def wait(self, job: TrainingJob | str, states: Iterable[str] = OVER, timeout: float = 120) -> TrainingJob:
+        """Waits until a job is in one of the states (JOB_STATE_ may be left out).
+
+        Raises:
+            AssertionError: it is not in time, or it is over in another state; with what it printed last.
+        """
+        job = self.job(job) if isinstance(job, str) else job
+        wanted = {state if state.startswith("JOB_STATE_") else f"JOB_STATE_{state}" for state in states}
+        deadline = time.monotonic() + timeout
+        while job.state not in wanted:
+            if time.monotonic() > deadline or job.state in OVER:
+                tail = "\n".join(job.lines()[-40:])
+                raise AssertionError(
+                    f"{job.state} rather than {sorted(wanted)}: {job.resource.get('error')}\n{tail}"
+                )
+            time.sleep(0.05)
+        return job
+
+    def wait_for_line(
+        self, job: TrainingJob | str, pattern: str, timeout: float = 120, count: int = 1
+    ) -> str:
+        """Waits until a job has printed `count` lines that a regular expression is found in; gives the last of them."""
+        job = self.job(job) if isinstance(job, str) else job
+        deadline = time.monotonic() + timeout
+        while True:
+            over = job.state in OVER
+            found = [line for line in job.lines() if re.search(pattern, line)]
+            if len(found) >= count:
+                return found[count - 1]
+            if over or time.monotonic() > deadline:
+                tail = "\n".join(job.lines()[-40:])
+                raise AssertionError(
+                    f"{len(found)} lines rather than {count} with {pattern!r} ({job.state}):\n{tail}"
+                )
+            time.sleep(0.05)
+
+    def preempt(self, job: TrainingJob, grace_seconds: float = 30, node: int = 0) -> None:
+        """Takes a node's machine away: SIGTERM, SIGKILL after the grace; then a new machine starts the container anew.
+
+        Returns when the container is gone.
+        """
+        job.take_away(node, grace_seconds)
+
+    def kill(self, job: TrainingJob, node: int = 0) -> None:
+        """Takes a node's machine away without notice (SIGKILL); returns when the container is gone."""
+        job.take_away(node, None)
+
+    def containers(self, running_only: bool = True) -> list[str]:
+        """Ids of the containers that are there now; `job.started` names all that ever were."""
+        return containers.ids(self.stage, running_only)
+
+    def close(self) -> None:
+        """Ends all jobs and removes their containers."""
+        for job in self.jobs():
+            job.abandon()
+        for job in self.jobs():
+            job.join()
+        containers.cleanup(self.stage)
+
+    # The services
+
+    def handle(self, request: Request) -> Answer:
+        self.requests.append(request)
+        if request.path == "/v2/entries:list" and request.method == "POST":
+            return self._entries(request)
+        found = re.fullmatch(
+            r"/v1/projects/([^/]+)/locations/([^/]+)/customJobs(?:/([^/:]+))?(:cancel)?", request.path
+        )
+        if not found:
+            raise RequestError(404, f"The requested URL {request.path} was not found on this server.")
+        project, location, number, cancel = found.groups()
+        verbs = {
+            ("POST", False, False): ("create", self._create),
+            ("GET", False, False): ("list", self._list),
+            ("GET", True, False): ("get", self._get),
+            ("POST", True, True): ("cancel", self._cancel),
+        }
+        verb, service = verbs.get((request.method, bool(number), bool(cancel)), ("", None))
+        if service is None:
+            raise RequestError(501, f"{request.method} {request.path} is not part of the stand-in.")
+        self.identity.require(request, f"aiplatform.customJobs.{verb}", "")
+        self._check_place(project, location)
+        return service(request, number or "")
+
+    def _check_place(self, project: str, location: str) -> None:
+        if not self.identity.is_project(project):
+            raise RequestError(403, f"Permission denied on resource project {project}.")
+        if location != self.region:
+            text = f"The location {location!r} is not that of the endpoint, {self.region!r}."
+            raise RequestError(400, text, [("parent", text)])
+        if "aiplatform.googleapis.com" in self.identity.disabled_services:
+            text = f"Vertex AI API has not been used in project {project} before or it is disabled."
+            raise RequestError(403, text)
+
+    def _create(self, request: Request, _: str) -> Answer:
+        request.only()
+        message = parse(request.body)
+        check(message, self.registries)
+        self._check_account(request, message.job_spec.service_account)
+        self._check_region(message)
+        from google.protobuf import json_format
+
+        job = TrainingJob(
+            number=str(next(self._ids)),
+            parent=f"projects/{self.identity.number}/locations/{self.region}",
+            resource=json_format.MessageToDict(message),
+            message=message,
+            settings=self.settings,
+            stage=self.stage,
+            identity=self.identity,
+            capacity=self.capacity,
+        )
+        with self._lock:
+            self._jobs[job.id] = job
+        job.start()
+        return Answer(job.json())
+
+    def _check_account(self, request: Request, email: str) -> None:
+        """Who submits a job needs to be allowed to act as the account that it runs as."""
+        if not email:
+            return
+        allowed = self.identity.caller(request).allows("iam.serviceAccounts.actAs", email)
+        if email not in self.identity.accounts or not allowed:
+            text = f"You do not have permission to act as service account: {email} (or it may not exist)."
+            raise RequestError(403, text)
+
+    def _check_region(self, message: Any) -> None:
+        wanted = gpus(message)
+        machines = {pool.machine_spec.machine_type for pool in message.job_spec.worker_pool_specs}
+        missing = sorted(self.unsupported & (set(wanted) | machines))
+        if missing:
+            text = f"{missing[0]} is not supported in region {self.region}."
+            raise RequestError(400, text, [("job_spec.worker_pool_specs[0].machine_spec", text)])
+        spot = message.job_spec.scheduling.strategy == 4
+        for gpu, count in wanted.items():
+            metric = quota_metric(gpu, spot)
+            limits = self.identity.quotas.get(metric)
+            if limits is not None and limits.get(self.region, 0) < count:
+                raise RequestError(429, f"The following quota metrics exceed quota limits: {metric}")
+
+    def _get(self, request: Request, number: str) -> Answer:
+        request.only()
+        return Answer(self._known(number).json())
+
+    def _known(self, number: str) -> TrainingJob:
+        if number not in self._jobs:
+            raise RequestError(404, f"The CustomJob does not exist: customJobs/{number}")
+        return self._jobs[number]
+
+    def _cancel(self, request: Request, number: str) -> Answer:
+        request.only()
+        if request.json():
+            raise RequestError(400, "Invalid JSON payload received. The body must be empty.")
+        job = self._known(number)
+        # Success is not promised, and an ended job stays what it is.
+        job.cancel()
+        return Answer({})
+
+    def _list(self, request: Request, _: str) -> Answer:
+        query = request.only("filter", "pageSize", "pageToken", "readMask")
+        matches = job_filter(query.get("filter", ""))
+        found = [job.json() for job in reversed(self.jobs())]
+        page, more = _page(
+            [job for job in found if matches(job)], query.get("pageSize"), query.get("pageToken"), 100
+        )
+        return Answer(({"customJobs": page} if page else {}) | more)
+
+    def _entries(self, request: Request) -> Answer:
+        self.identity.require(request, "logging.logEntries.list")
+        body = request.json()
+        for name in body:
+            if name not in ("resourceNames", "filter", "orderBy", "pageSize", "pageToken"):
+                raise RequestError(
+                    400,
+                    f"Invalid JSON payload received. Unknown name {json.dumps(name)}",
+                    [(name, "unknown")],
+                )
+        names = body.get("resourceNames")
+        if not isinstance(names, list) or not names:
+            raise RequestError(400, "resource_names is required", [("resource_names", "is required")])
+        for name in names:
+            if not isinstance(name, str) or not self.identity.is_project(name.removeprefix("projects/")):
+                raise RequestError(403, f"The caller does not have permission on {name}.")
+        order = body.get("orderBy") or "timestamp asc"
+        if order not in ("timestamp asc", "timestamp desc"):
+            raise RequestError(
+                400, "order_by is 'timestamp asc' or 'timestamp desc'", [("order_by", str(order))]
+            )
+        matches = LogFilter(str(body.get("filter") or ""))
+        found = [entry for job in self.jobs() for entry in job.entries() if matches(entry)]
+        found.sort(key=lambda entry: (entry["timestamp"], entry["insertId"]), reverse=order.endswith("desc"))
+        page, more = _page(found, body.get("pageSize"), body.get("pageToken"), 50, 1000)
+        return Answer(({"entries": page} if page else {}) | more)
+
+
+def _page(
+    found: list[Any], size: Any, token: Any, usual: int, most: int = 100
+) -> tuple[list[Any], dict[str, str]]:
+    """One page, and the token of the next if there is one; a size over the most is cut, as the services do."""
+    try:
+        count, start = min(int(size or usual), most), int(token or 0)
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            400, "page_size or page_token is not valid", [("page_token", str(error))]
+        ) from error
+    if count < 1 or start < 0:
+        raise RequestError(400, "page_size must not be negative", [("page_size", str(count))])
+    more = {"nextPageToken": str(start + count)} if start + count < len(found) else {}
+    return found[start : start + count], more
+
+
+@contextmanager
+def vertex(
+    identity: Identity,
+    *,
+    region: str = "us-central1",
+    registries: Collection[str] = (),
+    platform: Mapping[str, str] | None = None,
+    mirrors: Mapping[str, str] | None = None,
+    seconds_per_hour: float = 3600,
+    grace_seconds: float = 10,
+    queue_seconds: float = 0.1,
+    port: int = 0,
+) -> Iterator[Vertex]:
+    """Runs the service while the block lasts; no container is left behind.
+
+    Args:
+        registries: hosts (127.0.0.1:5000) of which images are taken beside Artifact Registry and Docker Hub.
+        platform: environment of every container beside the job's own; such as where the emulators are.
+        mirrors: host of an image -> host that it is really pulled from.
+        seconds_per_hour: of this clock; a job's time limit of an hour lasts so long here.
+        grace_seconds: between SIGTERM and SIGKILL when a job is cancelled or past its limit.
+        queue_seconds: each of the states queued and pending lasts at least so long.
+    """
+    containers.require()
+    settings = Settings(
+        dict(platform or {}), dict(mirrors or {}), seconds_per_hour, grace_seconds, queue_seconds
+    )
+    here = Vertex(identity, region, registries, settings)
+    with serve(here.handle, port) as here.url:
+        try:
+            yield here
+        finally:
+            here.close()
