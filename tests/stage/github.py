@@ -1,0 +1,310 @@
+"""GitHub, as far as a repository's workflows go: which of them an event starts, and then act to run them.
+
+The workflows are taken unmodified from what was committed. `actions/checkout` is act's own; every other action from
+outside is a stand-in in `actions/`, which has the same inputs and outputs as the real one.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from baking import clean_env
+
+from stage import containers
+from stage.workflows import (
+    ACTIONS,
+    RefusedWorkflowError,
+    check_inputs,
+    check_uses,
+    identity_jobs,
+    starts,
+    triggers,
+    used_actions,
+)
+
+RUNNER = "stage-runner:latest"  # `make engine` makes it
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # the same place on every Debian
+# How this machine reaches the package registries, if it needs to be told.
+NETWORK = (
+    *("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "no_proxy"),
+)
+# Gives a job's means to ask for an identity token: ACTIONS_ID_TOKEN_REQUEST_URL and _TOKEN.
+IdToken = Callable[..., Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class WorkflowRun:
+    """One run of one workflow.
+
+    Args:
+        workflow: its file's name, such as train.yml.
+        jobs: job id -> success, failure or skipped; those of a called workflow too, as caller/job.
+        log: what all steps printed, each line after the job's name.
+        summary: the run's summary page, in Markdown.
+        errors: what the run's page shows as errors.
+    """
+
+    workflow: str
+    jobs: dict[str, str]
+    log: str
+    summary: str
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def succeeded(self) -> bool:
+        return "failure" not in self.jobs.values()
+
+
+class GitHub:
+    """A repository on GitHub that a project is pushed to.
+
+    Args:
+        project: the project's folder, with its own git repository; what is not committed stays there.
+        folder: where this keeps its copy of the repository and what it needs; made if missing.
+        variables: the repository's variables (`vars`); may be changed between events.
+        env: added to the environment of every step: where the stage's servers are.
+        id_token: `stage.google_identity.Identity.github`, or None where nobody issues identity tokens.
+        name: owner/name of the repository.
+        runner: the image that `ubuntu-latest` stands for.
+    """
+
+    def __init__(
+        self,
+        project: Path,
+        folder: Path,
+        *,
+        variables: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        id_token: IdToken | None = None,
+        name: str = "octo-org/octo-repo",
+        runner: str = RUNNER,
+        label: str = "github",
+    ) -> None:
+        self.project, self.folder, self.name, self.runner, self.label = project, folder, name, runner, label
+        self.variables, self.env, self.id_token = dict(variables or {}), dict(env or {}), id_token
+        self.checkout = folder / "checkout"
+        self._pushed: dict[str, str] = {}  # branch -> the commit that GitHub has
+        self._runs = 0
+        (folder / "rights").mkdir(parents=True, exist_ok=True)
+        self._git("init", "--quiet", str(self.checkout), folder=folder)
+        self._git("remote", "add", "origin", f"https://github.com/{name}.git")
+
+    # Events
+
+    def push(self, branch: str = "main", only: Iterable[str] | None = None) -> list[WorkflowRun]:
+        """Pushes a branch; runs every workflow that GitHub would start, one after the other.
+
+        Args:
+            only: names of workflow files to run of those that start; None for all.
+        """
+        before = self._pushed.get(branch)
+        after = self._fetch(branch)
+        paths = self._changed(before or EMPTY_TREE, after)
+        message = self._git("log", "-1", "--format=%B", after).strip()
+        event = {
+            "ref": f"refs/heads/{branch}",
+            "before": before or "0" * 40,
+            "after": after,
+            "head_commit": {"id": after, "message": message},
+        }
+        started = [
+            name for name, flow in self._workflows().items() if starts(flow, "push", branch, paths, message)
+        ]
+        return [self._run("push", name, event) for name in started if only is None or name in only]
+
+    def pull_request(
+        self, branch: str, base: str = "main", *, fork: bool = False, number: int = 1
+    ) -> list[WorkflowRun]:
+        """Opens a pull request of a branch; from a fork its jobs get no identity and no write permission."""
+        before = self._pushed[base]
+        after = self._fetch(branch, keep=False)
+        paths = self._changed(self._git("merge-base", before, after).strip(), after)
+        owner = "fork-owner" if fork else self.name.partition("/")[0]
+        head = {
+            "ref": branch,
+            "sha": after,
+            "repo": {"full_name": f"{owner}/{self.name.partition('/')[2]}", "fork": fork},
+        }
+        event = {
+            "action": "opened",
+            "number": number,
+            "ref": f"refs/pull/{number}/merge",
+            "pull_request": {"number": number, "head": head, "base": {"ref": base, "sha": before}},
+        }
+        started = [
+            name for name, flow in self._workflows().items() if starts(flow, "pull_request", base, paths)
+        ]
+        return [self._run("pull_request", name, event, trusted=not fork) for name in started]
+
+    def dispatch(
+        self, workflow: str = "train.yml", branch: str = "main", inputs: Mapping[str, str] | None = None
+    ) -> WorkflowRun:
+        """Starts a workflow by hand, at what was pushed last.
+
+        Raises:
+            RefusedWorkflowError: it cannot be started so, or has no such inputs.
+        """
+        self._git("checkout", "--quiet", "--force", self._pushed[branch])
+        events = triggers(self._workflows()[workflow])
+        if "workflow_dispatch" not in events:
+            raise RefusedWorkflowError(f"{workflow} has no workflow_dispatch")
+        given = check_inputs(events["workflow_dispatch"].get("inputs") or {}, inputs or {})
+        return self._run("workflow_dispatch", workflow, {"ref": f"refs/heads/{branch}", "inputs": given})
+
+    # How they run
+
+    def _run(
+        self, event: str, workflow: str, payload: Mapping[str, Any], *, trusted: bool = True
+    ) -> WorkflowRun:
+        self._runs += 1
+        check_uses(self.checkout)
+        self._give_rights(event, workflow, payload, trusted)
+        owner, _, short = self.name.partition("/")
+        repository = {
+            "id": 1001,
+            "name": short,
+            "full_name": self.name,
+            "default_branch": "main",
+            "owner": {"id": 2002, "login": owner},
+        }
+        path = self.folder / f"event-{self._runs}.json"
+        path.write_text(json.dumps({**payload, "repository": repository}))
+        log = self.folder / f"act-{self._runs}.jsonl"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                self._command(event, workflow, path),
+                cwd=self.checkout,
+                env=clean_env(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            process.wait()
+        finally:
+            if process.poll() is None:  # a test's time is over, or somebody pressed Ctrl-C
+                process.send_signal(signal.SIGINT)  # act then removes what it has started
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+        return self._result(workflow, log.read_text(errors="replace"), process.returncode)
+
+    def _command(self, event: str, workflow: str, payload: Path) -> list[str]:
+        tools = {shutil.which("uv"): "/opt/stage/uv:ro", str(self.folder / "rights"): "/opt/stage/rights:ro"}
+        cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True)
+        tools[cache.stdout.strip()] = "/opt/stage/uv-cache"
+        options = [f"--volume={here}:{there}" for here, there in tools.items()]
+        env = {
+            "STAGE_TOOLS": "/opt/stage",
+            "STAGE_RIGHTS": "/opt/stage/rights",
+            # What this machine has downloaded before; links, because the cache lies on another file system.
+            "UV_CACHE_DIR": "/opt/stage/uv-cache",
+            "UV_LINK_MODE": "symlink",
+            "UV_PYTHON_DOWNLOADS": "never",
+            **{name: os.environ[name] for name in NETWORK if name in os.environ},
+            **{name: value for name, value in os.environ.items() if value == CERTIFICATES},
+            **self.env,
+        }
+        command = [
+            *(str(Path(sys.executable).with_name("act")), event, "--json", "--pull=false", "--rm"),
+            *("--workflows", f".github/workflows/{workflow}", "--eventpath", str(payload)),
+            *("--platform", f"ubuntu-latest={self.runner}", "--no-cache-server"),
+            *("--action-cache-path", str(self.folder / "action-cache")),
+            *("--container-options", shlex.join([*options, f"--label={containers.LABEL}={self.label}"])),
+        ]
+        command += [f"--env={name}={value}" for name, value in env.items()]
+        command += [f"--var={name}={value}" for name, value in self.variables.items()]
+        for action in sorted({uses for uses, _ in used_actions(self.checkout)}):
+            command.append(f"--local-repository={action}={ACTIONS / action.partition('@')[0]}")
+        return command
+
+    def _give_rights(self, event: str, workflow: str, payload: Mapping[str, Any], trusted: bool) -> None:
+        """Leaves for each job that has `id-token: write` its means to ask for an identity token."""
+        for path in (self.folder / "rights").iterdir():
+            path.unlink()
+        if self.id_token is None or not trusted:
+            return
+        for job, environment in identity_jobs(self._workflows(), workflow).items():
+            rights = self.id_token(
+                repository=self.name,
+                repository_owner=self.name.partition("/")[0],
+                ref=payload["ref"],
+                event_name=event,
+                workflow=workflow,
+                environment=environment,
+            )
+            (self.folder / "rights" / f"{job}.json").write_text(json.dumps(dict(rights)))
+
+    def _result(self, workflow: str, output: str, status: int) -> WorkflowRun:
+        jobs = dict.fromkeys(self._workflows()[workflow]["jobs"], "skipped")
+        log: list[str] = []
+        summaries: list[str] = []
+        errors: list[str] = []
+        for line in output.splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = {"msg": line}
+            job = str(entry.get("job", "")).partition("/")[2]
+            log.append(f"{job} | {str(entry.get('msg', '')).rstrip()}")
+            if "jobResult" in entry:
+                jobs[job] = entry["jobResult"]
+            if entry.get("command") == "summary":
+                summaries.append(entry["content"])
+            if entry.get("command") == "error":
+                errors.append(entry["arg"])
+        text = "\n".join(log)
+        if status and "failure" not in jobs.values():
+            raise AssertionError(f"act could not run {workflow}:\n{text}")
+        return WorkflowRun(workflow, jobs, text, "".join(summaries), errors)
+
+    # The repository
+
+    def _workflows(self) -> dict[str, Mapping[Any, Any]]:
+        files = sorted((self.checkout / ".github/workflows").glob("*.y*ml"))
+        return {path.name: yaml.safe_load(path.read_text()) for path in files}
+
+    def _fetch(self, branch: str, keep: bool = True) -> str:
+        """Takes over a branch of the project and checks it out; gives its newest commit."""
+        self._git("fetch", "--quiet", "--force", str(self.project), f"refs/heads/{branch}")
+        commit = self._git("rev-parse", "FETCH_HEAD").strip()
+        self._git("checkout", "--quiet", "--force", "-B", branch, commit)
+        if keep:
+            self._pushed[branch] = commit
+        return commit
+
+    def _changed(self, before: str, after: str) -> list[str]:
+        return [path for path in self._git("diff", "--name-only", "-z", before, after).split("\0") if path]
+
+    def _git(self, *arguments: str, folder: Path | None = None) -> str:
+        command = ["git", *arguments]
+        folder = folder or self.checkout
+        result = subprocess.run(
+            command, cwd=folder, env=clean_env(), check=True, capture_output=True, text=True
+        )
+        return result.stdout
+
+
+@contextmanager
+def github(project: Path, folder: Path, **settings: Any) -> Iterator[GitHub]:
+    """A `GitHub`; whatever its workflows have left running ends with the block."""
+    containers.require()
+    here = GitHub(project, folder, **settings)
+    try:
+        yield here
+    finally:
+        containers.cleanup(here.label)
