@@ -1,11 +1,16 @@
-"""Fixtures that bake the template, and the rule that nothing is skipped in CI."""
+"""Fixtures that bake the template and set the stage, and the rule that nothing is skipped in CI."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from baking import BakedProject, bake_into
+
+if TYPE_CHECKING:
+    from stage.github import WorkflowRun
+    from stage.scene import Stage
 
 Bake = Callable[..., BakedProject]
 
@@ -30,6 +35,27 @@ def demo_project(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> BakedP
     project = bake().copy(tmp_path_factory.mktemp("demo") / "cloud-training")
     project.run("uv", "sync", "--locked", "-q")
     return project
+
+
+@pytest.fixture(scope="session")
+def stage(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Stage"]:
+    """The default bake with its cloud prepared and its data in the bucket; everything ends with the session."""
+    from stage import containers, scene  # Google's types take seconds to import
+
+    containers.require()
+    project = bake().copy(tmp_path_factory.mktemp("stage") / "cloud-training")
+    project.run("uv", "sync", "--locked", "-q")
+    with scene.stage(project, tmp_path_factory.mktemp("servers")) as here:
+        yield here
+    assert containers.ids() == [], "a container of the stage is still there"
+
+
+@pytest.fixture(scope="session")
+def pushed(stage: "Stage") -> "WorkflowRun":
+    """The first push of the project, and what its training workflow did: the image of all later launches."""
+    run = next(run for run in stage.github.push() if run.workflow == "train.yml")
+    assert run.succeeded, run.log[-8000:]
+    return run
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,0 +1,159 @@
+"""All of the stage at once: a bake whose cloud is prepared, its data in the bucket, and everything that a push meets."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from baking import BakedProject
+
+from stage.bucket import Bucket, bucket
+from stage.github import GitHub, github
+from stage.google_identity import Account, Identity, identity
+from stage.google_project import NUMBER, PROJECT
+from stage.google_setup import Setup, google_setup
+from stage.registry import registry
+from stage.vertex import TrainingJob, Vertex, vertex
+
+
+@dataclass
+class Stage:
+    """The project, its repository on GitHub, and the cloud around them."""
+
+    project: BakedProject
+    folder: Path
+    setup: Setup
+    identity: Identity
+    bucket: Bucket
+    registry: str
+    vertex: Vertex
+    github: GitHub
+    launcher: Account
+    trainer: Account
+    laptop: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def image(self) -> str:
+        """Where images are pushed, without a tag."""
+        return f"{self.registry}/{PROJECT}/{self.project.folder.name}/train"
+
+    def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        """Runs one of the project's programs as a person who is logged in on a laptop would."""
+        return self.project.run("uv", "run", "--no-sync", *command, check=check, **(self.laptop | env))
+
+    def launch(self, *overrides: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        """`launch cloud=vertex` on a machine without a GPU, for training is real here."""
+        settings = ("cloud=vertex", "cloud.machine=cpu", *overrides)
+        return self.run("launch", *settings, check=check, **env)
+
+    def start(self, run_id: str, *overrides: str, **env: str) -> TrainingJob:
+        """Launches a run under this id and gives its job."""
+        self.launch(f"run.id={run_id}", *overrides, **env)
+        return self.vertex.job(run_id)
+
+    def commit(self, message: str, **files: str) -> None:
+        """Commits new contents of files; names are given with __ for a slash and _dot_ for a dot."""
+        for name, text in files.items():
+            path = self.project.folder / name.replace("__", "/").replace("_dot_", ".")
+            path.write_text(text, encoding="utf-8")
+        self.project.run("git", "add", "-A")
+        self.project.run("git", "commit", "-q", "-m", message)
+
+    def results(self, run_id: str) -> dict[str, bytes]:
+        """What the bucket holds of a run: path in its folder -> content."""
+        prefix = f"runs/{run_id}/"
+        return {name.removeprefix(prefix): data for name, data in self.bucket.objects(prefix).items()}
+
+    def outcome(self, run_id: str) -> dict:
+        """What the worker says has become of a run."""
+        return json.loads(self.results(run_id)["outcome.json"])
+
+    def submitted(self) -> int:
+        """How many jobs were ever accepted."""
+        return len(self.vertex.jobs())
+
+
+@contextmanager
+def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
+    """Prepares the cloud of a bake whose environment is installed, and puts its data into the bucket.
+
+    Nothing is pushed yet. Everything ends with the block.
+    """
+    slug = project.folder.name
+    with ExitStack() as opened:
+        enter = opened.enter_context
+        setup = enter(google_setup(folder / "setup"))
+        project.run("git", "remote", "add", "origin", f"https://github.com/{setup.github.repository}.git")
+        project.run("make", "cloud-setup", f"PROJECT={PROJECT}", **setup.env)
+        variables = setup.github.variables
+        known = enter(
+            identity(
+                PROJECT,
+                NUMBER,
+                repository_id=str(setup.github.repository_id),
+                owner_id=str(setup.github.owner_id),
+                pool=f"{slug}-github",
+                condition=condition(setup),
+            )
+        )
+        launcher, trainer = accounts(setup, known, variables["GCP_SERVICE_ACCOUNT"])
+        store = enter(bucket(f"{slug}-bucket", folder))
+        host = enter(registry(folder / "registry"))
+        platform = store.env | known.env
+        jobs = enter(vertex(known, registries=(host,), platform=platform | {"OMP_NUM_THREADS": "1"}))
+        image = f"{host}/{PROJECT}/{slug}/train"
+        shared = platform | jobs.env
+        hub = enter(
+            github(
+                project.folder,
+                folder / "github",
+                # The registry on this machine stands in for the one that setup has made.
+                variables=variables | {"CLOUD_IMAGE": image},
+                env=shared
+                | {
+                    "GHA_ENDPOINT_OVERRIDE_sts": f"{known.url}/v1",
+                    "GHA_ENDPOINT_OVERRIDE_iamcredentials": f"{known.url}/v1",
+                },
+                id_token=known.github,
+                name=setup.github.repository,
+            )
+        )
+        login = known.credentials(folder / "login.json", launcher)
+        laptop = shared | {
+            "GOOGLE_APPLICATION_CREDENTIALS": str(login),
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+            "CLOUD_IMAGE": image,
+            "OMP_NUM_THREADS": "1",
+        }
+        scene = Stage(project, folder, setup, known, store, host, jobs, hub, launcher, trainer, laptop)
+        scene.run("dvc", "repro")
+        scene.run("dvc", "push")
+        scene.commit("Which data")
+        yield scene
+
+
+def condition(setup: Setup):
+    """The identity provider's condition as `make cloud-setup` made it, for `==` joined by `&&`."""
+    text = next(iter(setup.project.resources[key] for key in setup.resources if key[0] == "provider"))[
+        "attributeCondition"
+    ]
+    wanted = dict(re.findall(r'assertion\.(\w+) == "([^"]*)"', text))
+    assert text == " && ".join(f'assertion.{name} == "{value}"' for name, value in wanted.items())
+    return lambda claims: all(str(claims.get(name)) == value for name, value in wanted.items())
+
+
+def accounts(setup: Setup, known: Identity, email: str) -> tuple[Account, Account]:
+    """The launcher and the trainer with the roles that `make cloud-setup` has granted them, and no others."""
+    trainer_email = email.replace("-launch@", "-trainer@")
+    found = []
+    for each in (email, trainer_email):
+        member = f"serviceAccount:{each}"
+        roles = {role for role, who in setup.project.roles("project", PROJECT) if who == member}
+        found.append(known.account(each, *sorted(roles), repository=each == email))
+    launcher, trainer = found
+    acting = setup.project.roles("account", trainer_email)
+    launcher.granted[trainer_email] = {role for role, who in acting if who == f"serviceAccount:{email}"}
+    return launcher, trainer
