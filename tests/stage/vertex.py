@@ -10,12 +10,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from google.protobuf import json_format
+
 from stage import containers
 from stage.google_identity import Identity
 from stage.rest import Answer, Request, RequestError, serve
 from stage.vertex_filter import LogFilter, job_filter
 from stage.vertex_jobs import CANCELLED, FAILED, OVER, SUCCEEDED, Settings, TrainingJob
-from stage.vertex_rules import check, gpus, parse, quota_metric
+from stage.vertex_rules import check, gpus, parse, prepare, quota_metric
 
 __all__ = ["CANCELLED", "FAILED", "OVER", "SUCCEEDED", "TrainingJob", "Vertex", "vertex"]
 
@@ -169,8 +171,6 @@ class Vertex:
         check(message, self.registries)
         self._check_account(request, message.job_spec.service_account)
         self._check_region(message)
-        from google.protobuf import json_format
-
         job = TrainingJob(
             number=str(next(self._ids)),
             parent=f"projects/{self.identity.number}/locations/{self.region}",
@@ -304,6 +304,7 @@ def vertex(
         queue_seconds: each of the states queued and pending lasts at least so long.
     """
     containers.require()
+    prepare()
     settings = Settings(
         dict(platform or {}), dict(mirrors or {}), seconds_per_hour, grace_seconds, queue_seconds
     )
