@@ -50,7 +50,7 @@ class WorkflowRun:
 
     Args:
         workflow: its file's name, such as train.yml.
-        jobs: job id -> success, failure or skipped; those of a called workflow too, as caller/job.
+        jobs: job id -> success, failure or skipped; one that calls a workflow fails with any job of that.
         log: what all steps printed, each line after the job's name.
         summary: the run's summary page, in Markdown.
         errors: what the run's page shows as errors.
@@ -259,9 +259,11 @@ class GitHub:
                 entry = json.loads(line)
             except ValueError:
                 entry = {"msg": line}
-            job = str(entry.get("job", "")).partition("/")[2]
+            # "train/build" of the workflow train, "test/ci/ci" of the workflow ci that the job test calls
+            parts = str(entry.get("job", "")).strip().split("/")
+            job = parts[0] if len(parts) > 2 else parts[-1]
             log.append(f"{job} | {str(entry.get('msg', '')).rstrip()}")
-            if "jobResult" in entry:
+            if "jobResult" in entry and jobs.get(job) != "failure":
                 jobs[job] = entry["jobResult"]
             if entry.get("command") == "summary":
                 summaries.append(entry["content"])

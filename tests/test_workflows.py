@@ -1,0 +1,422 @@
+"""The workflows of a project: what starts them, what they may do, and, under act, that they do it."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from baking import BakedProject, clean_env
+from stage import containers
+from stage.github import GitHub, github
+from stage.google_identity import identity
+from stage.registry import manifest, registry
+from stage.workflows import (
+    RefusedWorkflowError,
+    check_inputs,
+    check_uses,
+    identity_jobs,
+    selects,
+    starts,
+    triggers,
+)
+
+TRAINS = [
+    *("src/cloud_training/train.py", "configs/train.yaml", "configs/model/cnn.yaml", "Dockerfile"),
+    *("pyproject.toml", "uv.lock", "dvc.lock", "data.dvc", "data/digits.dvc"),
+]
+TRAINS_NOT = ["README.md", "tests/test_data.py", "dvc.yaml", ".dvc/config", "infra/setup", "docs/src.md"]
+
+
+@pytest.fixture
+def workflows(bake) -> dict[str, dict[Any, Any]]:
+    files = sorted((bake().folder / ".github/workflows").glob("*.yml"))
+    return {path.name: yaml.safe_load(path.read_text()) for path in files}
+
+
+def steps(parsed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The steps of all jobs of a workflow, or of a local action."""
+    for job in [*parsed.get("jobs", {}).values(), parsed.get("runs", {})]:
+        yield from job.get("steps", ())
+
+
+# The examples of GitHub's own table of filter patterns, and what they leave out.
+@pytest.mark.parametrize(
+    ("patterns", "selected", "left_out"),
+    [
+        ("*", "README.md server.rb", "docs/README.md"),
+        ("*.jsx?", "page.js page.jsx", "page.jsxx src/page.js"),
+        ("**", "all/the/files.md", ""),
+        ("*.js", "app.js index.js", "js/index.js"),
+        ("**.js", "index.js js/index.js src/js/app.js", "index.jsx"),
+        ("docs/*", "docs/README.md docs/file.txt", "docs/a/file.txt"),
+        ("docs/**", "docs/README.md docs/mona/octocat.txt", "doc/README.md"),
+        ("docs/**/*.md", "docs/README.md docs/mona/hello-world.md docs/a/markdown/file.md", "docs/file.txt"),
+        ("**/docs/**", "docs/hello.md dir/docs/my-file.txt space/docs/plan/space.doc", "dir/doc/file"),
+        ("**/README.md", "README.md js/README.md", "js/READMEmd"),
+        ("**/*src/**", "a/src/app.js my-src/code/js/app.js", "a/srcs/app.js"),
+        ("**/*-post.md", "my-post.md path/their-post.md", "post.md"),
+        ("**/migrate-*.sql", "migrate-10909.sql db/sept/migrate-v1.sql", "db/migrate.sql"),
+        ("*.md !README.md", "hello.md", "README.md docs/hello.md"),
+        ("*.md !README.md README*", "hello.md README.md README.doc", "server.rb"),
+        ("feature/**", "feature/beta-a/my-branch feature/your-branch", "feature"),
+        ("*feature", "mona-feature feature ver-10-feature", "features"),
+        ("v[12].[0-9]+.[0-9]+", "v1.10.1 v2.0.0", "v3.0.0 v1.10"),
+    ],
+)
+def test_filters_select_what_github_documents(patterns: str, selected: str, left_out: str) -> None:
+    assert all(selects(patterns.split(), name) for name in selected.split())
+    assert not any(selects(patterns.split(), name) for name in left_out.split())
+
+
+def test_events_start_what_github_documents() -> None:
+    assert starts({"on": "push"}, "push", "any", ["a"])
+    assert not starts({"on": ["pull_request"]}, "push", "main", ["a"])
+    assert not starts({"on": {"push": {"tags": ["v*"]}}}, "push", "main", ["a"])
+    assert not starts({"on": {"push": {"branches-ignore": ["wip/**"]}}}, "push", "wip/a", ["a"])
+    ignored = {"on": {"push": {"paths-ignore": ["docs/**"]}}}
+    assert [starts(ignored, "push", "main", paths) for paths in (["docs/a"], ["docs/a", "b"])] == [
+        False,
+        True,
+    ]
+    assert not starts({"on": "push"}, "push", "main", ["a"], "Typo [skip ci]")
+
+
+@pytest.mark.parametrize("path", TRAINS + TRAINS_NOT)
+def test_only_what_trains_starts_a_training(path: str, workflows) -> None:
+    assert starts(workflows["train.yml"], "push", "main", ["README.md", path]) == (path in TRAINS)
+    assert not starts(workflows["train.yml"], "push", "other", [path])
+    assert starts(workflows["ci.yml"], "push", "main", [path])
+
+
+def test_a_pull_request_reaches_no_identity_no_secret_and_no_environment(workflows) -> None:
+    started = [name for name, flow in workflows.items() if starts(flow, "pull_request", "main", TRAINS)]
+    assert started == ["ci.yml"]
+    assert identity_jobs(workflows, "ci.yml") == {}
+    assert not re.search(r"secrets|environment|vars\b", json.dumps(workflows["ci.yml"]["jobs"]))
+    for workflow in workflows.values():
+        assert not {"pull_request_target", "workflow_run", "issue_comment"} & triggers(workflow).keys()
+
+
+def test_jobs_may_do_what_they_need_and_end_in_time(workflows) -> None:
+    for name, workflow in workflows.items():
+        assert workflow["permissions"] == {}, name
+        for job, spec in workflow["jobs"].items():
+            assert set(spec["permissions"]) <= {"contents", "id-token"}, job
+            assert spec["permissions"].get("contents", "read") == "read"
+            assert "uses" in spec or spec["timeout-minutes"] <= 60, job
+    assert identity_jobs(workflows, "train.yml") == {"build": "", "launch": "cloud"}
+
+
+def test_trainings_of_a_branch_wait_for_each_other_and_not_for_their_own_tests(workflows) -> None:
+    train, ci = (workflows[name]["concurrency"] for name in ("train.yml", "ci.yml"))
+    assert not train["cancel-in-progress"]
+    assert "github.ref" in train["group"]
+    # Called by train.yml, the name that ci.yml sees is "train".
+    as_called = ci["group"].replace("${{ github.workflow }}", "train").replace("-${{ github.ref }}", "-REF")
+    assert as_called == "ci-train-REF"
+    assert train["group"].replace("${{ github.ref }}", "REF").startswith("train-REF")
+
+
+def test_no_expression_stands_in_a_shell_line(bake) -> None:
+    for path in (bake().folder / ".github").rglob("*.yml"):
+        lines = [step["run"] for step in steps(yaml.safe_load(path.read_text())) if "run" in step]
+        assert not any("${{" in line for line in lines), path
+
+
+def test_shell_lines_pass_shellcheck(bake, tmp_path: Path) -> None:
+    project = bake()
+    for number, path in enumerate((project.folder / ".github").rglob("*.yml")):
+        for index, step in enumerate(steps(yaml.safe_load(path.read_text()))):
+            script = tmp_path / f"{number}-{index}.sh"
+            script.write_text(f"#!/bin/bash\n{step.get('run', '')}\n")
+            project.run("shellcheck", str(script))
+
+
+def test_actions_exist_are_pinned_and_get_inputs_that_they_have(bake) -> None:
+    project = bake()
+    check_uses(project.folder)
+    for path in (project.folder / ".github").rglob("*.yml"):
+        for used in re.findall(r"uses: (.*)", path.read_text()):
+            outside = re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", used)
+            local = re.match(r"\./(\S+)", used)
+            assert outside or (local and (project.folder / local[1]).exists()), used
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ("uses: docker/build-push-action@x\nwith: {pusch: true}", "no input pusch"),
+        ("uses: someone/something@x", "no stand-in for someone/something"),
+    ],
+)
+def test_the_stage_refuses_actions_and_inputs_that_there_are_not(
+    step: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".github").mkdir()
+    workflow = {"jobs": {"job": {"steps": [yaml.safe_load(step)]}}}
+    (tmp_path / ".github/a.yml").write_text(yaml.safe_dump(workflow))
+    with pytest.raises(RefusedWorkflowError, match=words):
+        check_uses(tmp_path)
+
+
+@pytest.mark.parametrize("inputs", [{"spot": "maybe"}, {"epochs": "3"}])
+def test_the_stage_refuses_inputs_that_the_form_has_not(inputs: dict[str, str], workflows) -> None:
+    with pytest.raises(RefusedWorkflowError):
+        check_inputs(triggers(workflows["train.yml"])["workflow_dispatch"]["inputs"], inputs)
+
+
+def test_permission_to_ask_for_identity_needs_the_callers_too() -> None:
+    called = {"on": "workflow_call", "permissions": {"id-token": "write"}, "jobs": {"inner": {}}}
+    outer: dict[str, Any] = {
+        "jobs": {"call": {"uses": "./.github/workflows/a.yml"}, "own": {"permissions": "write-all"}}
+    }
+    files = {"a.yml": called, "b.yml": outer}
+    assert identity_jobs(files, "b.yml") == {"own": ""}
+    outer["jobs"]["call"]["permissions"] = {"id-token": "write"}
+    assert identity_jobs(files, "b.yml") == {"own": "", "inner": ""}
+
+
+@pytest.fixture
+def launch_step(bake, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the shell lines of the step Launch as GitHub does, with a launch that prints its arguments."""
+    train = yaml.safe_load(bake().read(".github/workflows/train.yml"))
+    [step] = [step for step in train["jobs"]["launch"]["steps"] if step.get("name") == "Launch"]
+    (tmp_path / "step.sh").write_text(step["run"])
+    program = tmp_path / ".venv/bin/launch"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        '#!/bin/bash\nprintf "<%s>" "$@"\nif [[ $* == *wrong* ]]; then echo; echo "100% wrong."; exit 1; fi\n'
+    )
+    program.chmod(0o755)
+
+    def run(**inputs: str) -> subprocess.CompletedProcess[str]:
+        env = dict.fromkeys(step["env"], "") | {"IMAGE": "image@digest"} | inputs
+        env |= {"RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "step.sh"]
+        return subprocess.run(
+            command,
+            check=False,
+            cwd=tmp_path,
+            env=clean_env(**env),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+FIXED = "<cloud=vertex><cloud.image=image@digest><cloud.one_per_branch=true>"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "settings"),
+    [
+        ({}, ""),
+        ({"OVERRIDES": "  a=1   b=[1,2] "}, "<a=1><b=[1,2]>"),
+        ({"OVERRIDES": "a=1\nb=2"}, "<a=1><b=2>"),
+        ({"OVERRIDES": "a=$(touch pwned) ; touch pwned"}, "<a=$(touch><pwned)><;><touch><pwned>"),
+        ({"OVERRIDES": "*"}, "<*>"),
+        (
+            {"MACHINE": "t4 $HOME", "SPOT": "true", "HOURS": "1.5"},
+            "<cloud.machine=t4 $HOME><cloud.spot=true><cloud.max_hours=1.5>",
+        ),
+    ],
+)
+def test_inputs_become_settings(inputs: dict[str, str], settings: str, launch_step, tmp_path: Path) -> None:
+    done = launch_step(**inputs)
+    assert (done.returncode, done.stdout) == (0, settings + FIXED), done.stderr
+    assert not (tmp_path / "pwned").exists()
+    assert not (tmp_path / "summary.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ("a=wrong", "100% wrong."),
+        ("a=1 --help", "--help is no setting: write name=value."),
+        ("-m a=1", "-m is no setting: write name=value."),
+    ],
+)
+def test_a_refused_launch_is_red_and_says_why(
+    overrides: str, sentence: str, launch_step, tmp_path: Path
+) -> None:
+    done = launch_step(OVERRIDES=overrides)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == f"::error title=The launch failed::{sentence.replace('%', '%25')}"
+    assert sentence in (tmp_path / "summary.md").read_text()
+
+
+# Under act, with a project that is as small as can be: its workflows are the real ones.
+
+LAUNCH = """
+import json, os, sys
+
+def main():
+    print("LAUNCHED " + json.dumps(sys.argv[1:]), flush=True)
+    print("PWNED" if os.path.exists("/tmp/pwned") else "UNHARMED")
+    assert os.path.isfile(os.environ["GOOGLE_APPLICATION_CREDENTIALS"])
+    if any("refused" in word for word in sys.argv):
+        sys.exit("There is no model.refused; did you mean model.width?")
+    with open(os.environ["GITHUB_STEP_SUMMARY"], "a") as page:
+        page.write("A training has started.\\n")
+"""
+PYPROJECT = """
+[project]
+name = "small"
+version = "1"
+requires-python = ">=3.11"
+scripts = { launch = "cloud_training.launch:main" }
+[dependency-groups]
+launch = []
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[tool.hatch.build.targets.wheel]
+packages = ["src/cloud_training"]
+"""
+MAKEFILE = "check test:\n\t@test ! -f broken\n"
+
+
+def commit(project: BakedProject, message: str, files: Mapping[str, str]) -> None:
+    """Writes files and commits everything."""
+    for name, text in files.items():
+        (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.folder / name).write_text(text)
+    project.run("git", "add", "-A")
+    project.run("git", "-c", "user.name=a", "-c", "user.email=a@localhost", "commit", "-qm", message)
+
+
+@pytest.fixture
+def small(bake, tmp_path: Path) -> BakedProject:
+    """A bake with its own workflows, a launch that only says what it was told, and no dependencies."""
+    project = bake().copy(tmp_path / "small")
+    for name in ("tests", "configs", "notebooks", "uv.lock", "src"):
+        path = project.folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    files = {"pyproject.toml": PYPROJECT, "Makefile": MAKEFILE, "Dockerfile": "FROM scratch\nCOPY src /src\n"}
+    package = {"src/cloud_training/__init__.py": "", "src/cloud_training/launch.py": LAUNCH}
+    for name, text in package.items():
+        (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.folder / name).write_text(text)
+    (project.folder / "pyproject.toml").write_text(PYPROJECT)
+    project.run("uv", "lock", "-q")
+    commit(project, "Small", files)
+    return project
+
+
+@pytest.fixture
+def unprepared(small: BakedProject, tmp_path: Path) -> Iterator[GitHub]:
+    with github(small.folder, tmp_path / "github") as here:
+        yield here
+
+
+@pytest.fixture
+def prepared(small: BakedProject, tmp_path: Path) -> Iterator[GitHub]:
+    """What `make cloud-setup` leaves: variables, an identity pool, a registry."""
+    containers.require()
+    with (
+        registry(tmp_path / "registry") as host,
+        identity() as google,
+        github(small.folder, tmp_path / "github", id_token=google.github) as here,
+    ):
+        here.env |= {
+            f"GHA_ENDPOINT_OVERRIDE_{name}": f"{google.url}/v1" for name in ("sts", "iamcredentials")
+        }
+        here.variables = {
+            "CLOUD_IMAGE": f"{host}/stage-project/small/train",
+            "GCP_PROJECT": google.project,
+            "GCP_WORKLOAD_IDENTITY_PROVIDER": google.provider,
+            "GCP_SERVICE_ACCOUNT": google.account("small-launch", repository=True).email,
+        }
+        yield here
+
+
+def launched(log: str) -> list[str]:
+    """The arguments that the launch of the small project was given."""
+    found = re.search(r"LAUNCHED (\[.*\])", log)
+    assert found, log
+    return json.loads(found[1])
+
+
+def test_before_the_cloud_is_prepared_a_push_is_green_and_says_what_to_do(unprepared: GitHub) -> None:
+    ci, train = unprepared.push()
+    assert ci.jobs == {"ci": "success"}
+    assert train.jobs == {"unprepared": "success", "test": "skipped", "build": "skipped", "launch": "skipped"}
+    assert "make cloud-setup" in train.summary
+    # By hand, somebody waits for a training.
+    assert unprepared.dispatch().jobs["unprepared"] == "failure"
+
+
+def test_a_push_builds_pushes_and_launches_by_digest(prepared: GitHub, small: BakedProject) -> None:
+    [train] = prepared.push(only=["train.yml"])
+    assert train.succeeded, train.log
+    assert train.jobs == {"unprepared": "skipped", "test": "success", "build": "success", "launch": "success"}
+    host, _, name = prepared.variables["CLOUD_IMAGE"].partition("/")
+    commit_id = small.run("git", "rev-parse", "HEAD").stdout.strip()
+    digest, image = manifest(host, name, "main")
+    assert manifest(host, name, commit_id)[0] == digest
+    assert "layers" in image  # one image, and no index with a dated attestation
+    expected = ["cloud=vertex", f"cloud.image={prepared.variables['CLOUD_IMAGE']}@{digest}"]
+    assert launched(train.log) == [*expected, "cloud.one_per_branch=true"]
+    assert train.summary == "A training has started.\n"
+    config = containers.docker(
+        "image", "inspect", f"{host}/{name}:main", "--format", "{{json .Config.Labels}}"
+    )
+    assert json.loads(config.stdout)["org.opencontainers.image.revision"] == commit_id
+    assert "gha-creds" not in "".join(path.name for path in prepared.checkout.rglob("*"))
+
+
+def test_inputs_reach_the_launch_as_text_and_its_refusal_is_on_the_page(prepared: GitHub) -> None:
+    prepared.push(only=[])
+    overrides = "model.refused=2 a=$(touch /tmp/pwned) b=`touch /tmp/pwned` c='x; touch /tmp/pwned' && *"
+    run = prepared.dispatch(
+        inputs={"overrides": overrides, "machine": "l4; touch /tmp/pwned", "spot": "false"}
+    )
+    assert launched(run.log)[:-3] == [
+        *overrides.split(),
+        "cloud.machine=l4; touch /tmp/pwned",
+        "cloud.spot=false",
+    ]
+    assert "UNHARMED" in run.log
+    assert (run.jobs["build"], run.jobs["launch"]) == ("success", "failure")
+    assert run.errors[0] == "There is no model.refused; did you mean model.width?"
+    assert run.errors[0] in run.summary
+
+
+def test_nothing_is_built_or_launched_when_it_should_not_be(prepared: GitHub, small: BakedProject) -> None:
+    prepared.push(only=[])
+    commit(small, "Words", {"README.md": "# Small\n"})
+    assert prepared.push(only=["train.yml"]) == []
+    commit(small, "A comment\n\n[skip train]", {"Dockerfile": "FROM scratch\nCOPY . /\n"})
+    [skipped] = prepared.push(only=["train.yml"])
+    assert set(skipped.jobs.values()) == {"skipped"}
+    commit(small, "Breaks", {"broken": "", "Dockerfile": "FROM scratch\nCOPY src /\n"})
+    [failed] = prepared.push(only=["train.yml"])
+    assert failed.jobs == {
+        "unprepared": "skipped",
+        "test": "failure",
+        "build": "skipped",
+        "launch": "skipped",
+    }
+
+
+def test_a_fork_and_a_job_without_the_permission_get_no_credentials(
+    prepared: GitHub, small: BakedProject
+) -> None:
+    prepared.push(only=[])
+    head = small.read(".github/workflows/ci.yml").split("      - uses: astral-sh")[0]
+    tail = "      - uses: ./.github/actions/cloud-login\n        with:\n          vars: ${{ toJSON(vars) }}\n"
+    asks = head.replace("      contents: read\n", "      contents: read\n      id-token: write\n")
+    for text, fork, result in ((asks, True, "failure"), (head, False, "failure"), (asks, False, "success")):
+        branch = f"{result}-{fork}"
+        small.run("git", "checkout", "-q", "-b", branch, "main")
+        commit(small, "Asks for credentials", {".github/workflows/ci.yml": text + tail})
+        [run] = prepared.pull_request(branch, fork=fork)
+        assert (run.workflow, run.jobs) == ("ci.yml", {"ci": result}), run.log
+        assert ("did not inject ACTIONS_ID_TOKEN_REQUEST_TOKEN" in run.log) == (result == "failure")
