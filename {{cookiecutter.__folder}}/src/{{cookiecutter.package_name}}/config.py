@@ -185,7 +185,7 @@ def _kind(value: Any) -> str:
 
 def _check_ranges(config: DictConfig) -> None:
     trainer, checkpoint = config.trainer, config.checkpoint
-    least = {
+    least: dict[str, tuple[float | None, float]] = {
         "trainer.max_epochs": (trainer.max_epochs, 1),
         "trainer.batch_size": (trainer.batch_size, 1),
         "trainer.accumulate": (trainer.accumulate, 1),
@@ -218,7 +218,7 @@ def _check_least(least: dict[str, tuple[float | None, float]]) -> None:
 
 
 def _check_cloud(cloud: DictConfig) -> None:
-    least = {
+    least: dict[str, tuple[float | None, float]] = {
         "cloud.nodes": (cloud.nodes, 1),
         "cloud.max_hours": (cloud.max_hours, 0.01),
         "cloud.max_cost_usd": (cloud.max_cost_usd, 0),

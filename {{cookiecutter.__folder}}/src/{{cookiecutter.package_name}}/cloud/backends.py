@@ -1,10 +1,10 @@
-"""The backends by name: each is a module here with `connect(cloud) -> Backend` and a file in `configs/cloud/`."""
+"""The backends by name: each is a module here with `connect(cloud) -> Service` and a file in `configs/cloud/`."""
 
 from __future__ import annotations
 
 import importlib
 import re
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import UserError
 from .job import Backend
@@ -12,7 +12,27 @@ from .job import Backend
 MODULE = re.compile(r"[a-z][a-z0-9_]*")
 
 
-def connect(cloud: Any) -> Backend:
+class Service(Backend, Protocol):
+    """A backend that also knows its images."""
+
+    def reference(self) -> str:
+        """Name the image that would run, by tag or digest. Needs no network."""
+        ...
+
+    def image(self) -> str:
+        """Name that image for good, by its digest where it has one.
+
+        Raises:
+            UserError: there is none, or the registry cannot be asked.
+        """
+        ...
+
+    def revision(self, image: str) -> str | None:
+        """Give the commit that an image was built from; None where it does not say."""
+        ...
+
+
+def connect(cloud: Any) -> Service:
     """Make the backend that a section `cloud` of the configuration names. Needs no network.
 
     Raises:

@@ -1,0 +1,233 @@
+"""From settings to a job and its price. Asks no provider."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ..config import CONFIGS, Code
+from ..errors import UserError
+from ..identity import branch, git_state, make_run_id
+from . import job as words
+from .job import Job
+from .prices import DATE, Price, price
+
+if TYPE_CHECKING:
+    from .records import Record
+
+# What is for launch itself; everything else is passed on to the training.
+OWN = re.compile(
+    r"[+~]{0,2}(cloud[.=@]|cloud$|(dry_run|doctor_only|code|run|run\.id|run\.root)(=|$))"
+)
+
+
+@dataclass
+class Plan:
+    """One launch before it is made.
+
+    Args:
+        config: the whole composed configuration.
+        job: what will be started; its image may still be named by a tag.
+        price: of one node.
+        again: whether the run has an id of the caller's, and so may have been launched before.
+        earlier: seconds that it has been running before, and in how many starts.
+        packed: the working tree's code, when it travels along.
+    """
+
+    config: DictConfig
+    job: Job
+    price: Price
+    again: bool
+    earlier: tuple[float, int]
+    packed: bytes | None
+
+    @property
+    def home(self) -> str:
+        from .records import home
+
+        return home(self.config.cloud.bucket)
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        return git_state()
+
+    @cached_property
+    def branch(self) -> str | None:
+        return branch()
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that this folder's code is of, when it is this folder's code that runs."""
+        here = self.packed is not None or self.config.cloud.backend == "local"
+        if not here or not self.state["commit"]:
+            return None
+        return self.state["commit"] + ("-dirty" if self.state["dirty"] else "")
+
+    @property
+    def worst_case(self) -> float:
+        return self.price.worst_case(self.job.spot, self.job.max_hours, self.job.nodes)
+
+    def text(self) -> str:
+        """Say on what the run would be and what it would cost."""
+        cost, job = self.price, self.job
+        machine = job.machine
+        if not cost.region:
+            return f"machine   {machine.type}: free"
+        gpus = f" with {machine.gpus} {machine.gpu}" if machine.gpu else ""
+        fee = f"management fee of {cost.fee:.2f} included; " if cost.fee else ""
+        nodes = f"{job.nodes} node{'s' * (job.nodes > 1)}"
+        return (
+            f"machine   {machine.name}: {machine.type}{gpus} in {cost.region}{', spot' * job.spot}\n"
+            f"price     {cost.spot:.2f} USD an hour and node on spot, {cost.on_demand:.2f} on demand "
+            f"({fee}table of {DATE})\n"
+            f"at most   {self.worst_case:.2f} USD: {nodes}, {job.max_hours:g} hours"
+        )
+
+    def guard(self) -> None:
+        """Refuse a run that could cost more than was allowed.
+
+        Raises:
+            UserError: with the numbers and what to change.
+        """
+        limit, job = self.config.cloud.max_cost_usd, self.job
+        if self.worst_case <= limit:
+            return
+        rate = self.price.hourly(job.spot) * job.nodes
+        hours = int(limit / rate * 100) / 100
+        raise UserError(
+            f"This run could cost {self.worst_case:.2f} USD ({job.nodes} x {self.price.hourly(job.spot):.2f} USD x "
+            f"{job.max_hours:g} h), more than cloud.max_cost_usd={limit:g}: give cloud.max_hours={hours:g} or less, a "
+            f"smaller machine, or allow it with cloud.max_cost_usd={self.worst_case:g}."
+        )
+
+    def record(self, job: Job) -> Record:
+        """Give what is kept of this launch beside the run's results."""
+        from .records import Record
+
+        return Record(
+            run_id=job.run_id,
+            backend=self.config.cloud.backend,
+            launched=datetime.now(UTC).isoformat(timespec="seconds"),
+            machine=job.machine.name,
+            type=job.machine.type,
+            gpu=job.machine.gpu,
+            gpus=job.machine.gpus,
+            nodes=job.nodes,
+            spot=job.spot,
+            region=self.price.region,
+            project=self.config.cloud.project,
+            hourly_usd=round(self.price.hourly(job.spot), 4),
+            worst_case_usd=self.worst_case,
+            prices=DATE,
+            max_hours=job.max_hours,
+            image=job.image,
+            args=list(job.args),
+            code=job.env.get(words.RUN_CODE),
+            commit=job.env.get(words.RUN_COMMIT),
+            dirty=self.state["dirty"],
+            branch=self.branch,
+            earlier_seconds=self.earlier[0],
+        )
+
+
+def make_plan(config: DictConfig, overrides: Sequence[str]) -> Plan:
+    """Make a plan of the composed configuration and of what was typed.
+
+    Raises:
+        UserError: the settings cannot work somewhere else, or the machine is not in the price table.
+    """
+    cloud = config.cloud
+    _refuse_what_stays_here(config)
+    cost = price(cloud.backend, cloud.machine, cloud.region)
+    run_id = config.run.id or make_run_id()
+    earlier = _earlier(config) if config.run.id and not config.dry_run else (0.0, 0)
+    packed = _pack(config)
+    args = (*(word for word in overrides if not OWN.match(word)), f"run.id={run_id}")
+    labels = {**cloud.labels, "run": label(run_id), "branch": label(branch() or "none")}
+    job = Job(
+        run_id=run_id,
+        image=cloud.image or "",
+        args=args,
+        machine=cost.machine,
+        nodes=cloud.nodes,
+        spot=cloud.spot,
+        max_hours=cloud.max_hours,
+        env=_environment(config, run_id, earlier, packed),
+        secrets=OmegaConf.to_container(cloud.secrets),  # type: ignore[arg-type]
+        labels=labels,
+        output=f"{cloud.bucket.rstrip('/')}/runs/{run_id}" if cloud.bucket else None,
+    )
+    return Plan(config, job, cost, config.run.id is not None, earlier, packed)
+
+
+def label(text: str) -> str:
+    """Give a text in the alphabet that labels of Google Cloud may have."""
+    return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:63]
+
+
+def _refuse_what_stays_here(config: DictConfig) -> None:
+    cloud, folder, source = config.cloud, str(config.data.folder), config.restore["from"]
+    if config.run.root != "runs":
+        raise UserError("run.root is for `uv run train`; results of a launch are in runs/<id>.")
+    if Path(folder).is_absolute() or ".." in Path(folder).parts:
+        raise UserError(f"data.folder={folder} is on this machine only; give a folder below data/.")
+    if not cloud.bucket and cloud.backend != "local":
+        raise UserError("cloud.bucket=null would lose the results; give cloud.bucket=gs://...")
+    if cloud.bucket and source and "://" not in source:
+        raise UserError(
+            f"restore.from={source} is on this machine only; give restore.from={cloud.bucket}/runs/{source}, "
+            "or another URI."
+        )
+
+
+def _pack(config: DictConfig) -> bytes | None:
+    cloud = config.cloud
+    if config.code is not Code.worktree:
+        return None
+    if cloud.backend == "local" and not cloud.image:
+        return None  # it runs this folder's code anyway
+    if not cloud.bucket:
+        raise UserError("code=worktree travels by the bucket; give cloud.bucket=...")
+    from .code import pack
+
+    return pack(CONFIGS.parent)
+
+
+def _earlier(config: DictConfig) -> tuple[float, int]:
+    """Give how long, and in how many starts, a run has been running that is launched again."""
+    from .records import attempts, home, seconds
+
+    found = attempts(home(config.cloud.bucket), config.run.id)
+    return seconds(found), len(found)
+
+
+def _environment(
+    config: DictConfig, run_id: str, earlier: tuple[float, int], packed: bytes | None
+) -> dict[str, str]:
+    cloud = config.cloud
+    # The worker counts over all starts of the run, so what was allowed and used before comes on top.
+    env = {
+        words.RUN_ID: run_id,
+        words.RUN_MAX_SECONDS: str(int(cloud.max_hours * 3600 + earlier[0])),
+        words.RUN_MAX_ATTEMPTS: str(cloud.max_attempts + earlier[1]),
+        words.RUN_DATA: str(config.data.folder),
+    }
+    if cloud.bucket:
+        env[words.RUN_OUTPUT] = f"{cloud.bucket.rstrip('/')}/runs/{run_id}"
+    if packed:
+        from .code import uri
+
+        env[words.RUN_CODE] = uri(packed, cloud.bucket)
+    if cloud.secrets and cloud.project:
+        env[words.RUN_SECRETS] = ",".join(
+            f"{variable}=projects/{cloud.project}/secrets/{name}/versions/latest"
+            for variable, name in cloud.secrets.items()
+        )
+    return env

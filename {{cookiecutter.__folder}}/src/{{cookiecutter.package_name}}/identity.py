@@ -1,0 +1,37 @@
+"""What a run is called, and which code it runs: asked of git, without torch."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from datetime import UTC, datetime
+from typing import Any
+
+
+def make_run_id() -> str:
+    """Make an id from the time (UTC), the commit and four random characters."""
+    commit = (git_state()["commit"] or "nogit")[:7]
+    random = "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(4))
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{commit}-{random}"
+
+
+def git_state() -> dict[str, Any]:
+    """Give the commit of the working directory and whether files differ from it; None without git."""
+    status = git("status", "--porcelain")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def branch() -> str | None:
+    """Give the branch that is checked out; in a workflow of GitHub, the one it runs for."""
+    name = os.environ.get("GITHUB_REF_NAME") or git("rev-parse", "--abbrev-ref", "HEAD")
+    return None if name == "HEAD" else name
+
+
+def git(*words: str) -> str | None:
+    """Give what git prints; None where there is no git, no repository or no answer."""
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,144 @@
+"""`uv run runs list|logs|stop|fetch|cost`: the launched runs, wherever they are."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from .cloud import records
+from .cloud.job import State
+from .cloud.places import Place, find, places, runs
+from .errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Do what the command line says; end with one sentence and status 1 when it cannot be done."""
+    arguments = _parser().parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        arguments.do(arguments, places())
+    except UserError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="runs", description=(__doc__ or "").split(": ")[1])
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, do, text in (
+        ("list", show, "all runs: state, hours, cost so far and at most"),
+        ("logs", logs, "what a run has printed"),
+        ("stop", stop, "end a run; launched again with the same run.id, it goes on"),
+        ("fetch", fetch, "copy a run's folder from the bucket into runs/"),
+        ("cost", cost, "what runs have cost"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(do=do, run_id=None)
+        if name != "list":
+            many = "?" if name == "cost" else None
+            command.add_argument("run_id", metavar="ID", nargs=many, help="the id of a run")
+    return parser
+
+
+def show(arguments: argparse.Namespace, where: list[Place]) -> None:
+    """Print a table of all runs."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for column in ("run", "where", "state", "machine", "hours", "USD so far", "at most"):
+        table.add_column(
+            column, justify="left" if column in ("run", "where") else "right", overflow="fold"
+        )
+    for run in runs(where):
+        record = run.record
+        machine = f"{record.nodes} x {record.machine}{', spot' * record.spot}" if record else "?"
+        most = f"{record.worst_case_usd:.2f}" if record else "?"
+        table.add_row(
+            run.run_id,
+            run.place.name,
+            run.state,
+            machine,
+            f"{run.seconds / 3600:.2f}",
+            _usd(run.cost),
+            most,
+        )
+    if table.row_count:
+        # In a pipe nothing may be cut to the width of a terminal that is not there.
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+    else:
+        print("No run has been launched yet; `uv run launch --help` says how.")
+
+
+def logs(arguments: argparse.Namespace, where: list[Place]) -> None:
+    """Print what a run has printed: as the provider has it, else as the worker kept it beside the results."""
+    from .storage import read_text
+
+    run = find(arguments.run_id, where)
+    lines: Iterable[str] = ()
+    try:
+        for line in run.place.service.logs(run.run_id):
+            lines = (line,)
+            print(line)
+    except UserError as error:
+        log.warning("%s: %s", run.place.name, error)
+    if not lines:
+        text = read_text(f"{run.place.home}/{run.run_id}/{records.LOG}", patience=records.PATIENCE)
+        print(text if text else f"Run {run.run_id} has not printed anything yet ({run.state}).")
+
+
+def stop(arguments: argparse.Namespace, where: list[Place]) -> None:
+    """End a run."""
+    run = find(arguments.run_id, where)
+    if run.status and run.status.state.over:
+        print(f"Run {run.run_id} is not running ({run.state}).")
+        return
+    run.place.service.stop(run.run_id)
+    print(
+        f"Run {run.run_id} is told to stop; it saves what it has. The same run.id launches it again."
+    )
+
+
+def fetch(arguments: argparse.Namespace, where: list[Place]) -> None:
+    """Copy a run's folder from the bucket into runs/."""
+    from .cloud.results import fetch_run
+
+    run = find(arguments.run_id, where)
+    folder = Path(records.LOCAL_HOME, run.run_id)
+    if run.place.home == records.LOCAL_HOME:
+        print(f"Run {run.run_id} is here: {folder}")
+        return
+    count, size = fetch_run(f"{run.place.home}/{run.run_id}", folder)
+    print(f"{folder}: {count} files fetched, {size / 1e6:.1f} MB ({run.state})")
+
+
+def cost(arguments: argparse.Namespace, where: list[Place]) -> None:
+    """Print what one run, or each of them and all together, has cost."""
+    found = [find(arguments.run_id, where)] if arguments.run_id else list(runs(where))
+    for run in found:
+        price = (
+            f"{run.record.hourly_usd:.2f} USD/h x {run.record.nodes}"
+            if run.record
+            else "no price known"
+        )
+        print(
+            f"{run.run_id:<40} {run.seconds / 3600:>8.2f} h  {price:<18} {_usd(run.cost):>10}  {run.state}"
+        )
+    total = sum(run.cost or 0.0 for run in found)
+    going = sum(run.state in (State.queued.value, State.running.value) for run in found)
+    print(f"{'all together':<70} {total:>10.2f} USD{f', {going} not over' * bool(going)}")
+
+
+def _usd(cost: float | None) -> str:
+    return "?" if cost is None else f"{cost:.2f}"
+
+
+if __name__ == "__main__":
+    main()
