@@ -8,7 +8,7 @@ check() {
     if is_dry; then
         find_repository || repository=OWNER/NAME
         PROJECT=${PROJECT:-PROJECT_ID} number=PROJECT_NUMBER repository_id=REPOSITORY_ID owner_id=OWNER_ID
-        BILLING_ACCOUNT=${BILLING_ACCOUNT:-BILLING_ACCOUNT}
+        BILLING_ACCOUNT=${BILLING_ACCOUNT:-BILLING_ACCOUNT} bucket=""
     else
         for each in "$@"; do "$each"; done
     fi
@@ -29,7 +29,7 @@ check_programs() {
     gh auth status > /dev/null 2>&1 || stop "You are not logged in to GitHub: run 'gh auth login' first."
 }
 
-# Sets $PROJECT, $number and $BILLING_ACCOUNT.
+# Sets $PROJECT, $number, $billing (True or not) and $BILLING_ACCOUNT.
 check_project() {
     local state choose="choose one with PROJECT=id ('gcloud projects list' shows yours)."
     if [ -z "$PROJECT" ]; then PROJECT=$(gcloud config get-value project 2> /dev/null || true); fi
@@ -38,12 +38,14 @@ check_project() {
         2> /dev/null) || stop "There is no project '$PROJECT' that you may use: $choose"
     read -r state number PROJECT <<< "$state"
     [ "$state" = ACTIVE ] || stop "The project '$PROJECT' is being deleted: $choose"
-    [ -n "$BILLING_ACCOUNT" ] ||
-        BILLING_ACCOUNT=$(gcloud billing projects describe "$PROJECT" --format="value(billingAccountName.basename())" 2> /dev/null || true)
+    state=$(gcloud billing projects describe "$PROJECT" \
+        --format="value[separator=' '](billingEnabled,billingAccountName.basename())" 2> /dev/null) || state=""
+    billing=${state%% *}
+    BILLING_ACCOUNT=${BILLING_ACCOUNT:-${state#* }}
 }
 
 check_billing() {
-    [ "$(gcloud billing projects describe "$PROJECT" --format="value(billingEnabled)" 2> /dev/null || true)" = True ] ||
+    [ "$billing" = True ] ||
         stop "The project '$PROJECT' has no billing account: link one at https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT."
 }
 
@@ -75,15 +77,21 @@ check_repository() {
     [ "$admin" = true ] || stop "You may not set variables of '$repository': ask one of its administrators to run this."
 }
 
+# Sets $bucket to the settings of the bucket, or to nothing when there is none.
 # The names of buckets are the whole world's, and a bucket cannot be moved.
 check_bucket() {
+    local settings="location,lifecycle_config,public_access_prevention,uniform_bucket_level_access"
+    local describe=(gcloud storage buckets describe "gs://$BUCKET" --format="json($settings)")
     local rename="choose another name in infra/names.sh, .dvc/config and configs/cloud/vertex.yaml."
-    found=$(gcloud storage buckets describe "gs://$BUCKET" --format="value(location.lower())" 2> "$errors" < /dev/null) || found=""
-    if grep -Eq "HTTPError 403|does not have (permission|storage)" "$errors" && ! grep -Eq "$PASSING" "$errors"; then
+    if bucket=$("${describe[@]}" 2> "$errors" < /dev/null); then
+        bucket=$(packed "$bucket")
+        [[ $bucket == *"\"location\":\"$(tr '[:lower:]' '[:upper:]' <<< "$REGION")\""* ]] ||
+            stop "The bucket gs://$BUCKET is not in $REGION, where the jobs are, so every byte would be paid for: $rename"
+    elif ! grep -Eq "$ABSENT|has not been used in project|SERVICE_DISABLED" "$errors"; then
+        grep -Eq "permission|403" "$errors" || failed "${describe[@]}"
         stop "The bucket gs://$BUCKET belongs to somebody else: $rename"
     fi
-    case $found in
-        "" | "$REGION") ;;
-        *) stop "The bucket gs://$BUCKET is in $found and the jobs are in $REGION, so every byte would be paid for: $rename" ;;
-    esac
 }
+
+# A JSON text on one line, to compare it however it was laid out.
+packed() { tr -d '[:space:]' <<< "$1"; }

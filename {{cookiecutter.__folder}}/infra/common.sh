@@ -18,6 +18,7 @@ export CLOUDSDK_CORE_DISABLE_PROMPTS=1 GH_PROMPT_DISABLED=1
 
 changes=0 # how many commands changed something
 found=""  # what the last look has found
+fresh=""  # what was made just now, and so has nothing to look for in it
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
 # What time heals: a new account or API is not known everywhere at once, and two writers of a policy exclude each other.
@@ -84,6 +85,8 @@ there() {
     return 1
 }
 
+is_fresh() { [[ " $fresh " == *" $1 "* ]]; }
+
 has_line() { printf '%s\n' "$found" | grep -Fxq -- "$1"; }
 
 # policy COMMAND RESOURCE [FLAG...]: runs, or looks with, one of gcloud's commands for the policy of a resource of ours.
@@ -105,7 +108,8 @@ policy() {
 change_roles() {
     local verb=$1 on=$2
     shift 2
-    policy there get-iam-policy "$on" --flatten="bindings[].members" \
+    found=""
+    is_fresh "$on" || policy there get-iam-policy "$on" --flatten="bindings[].members" \
         --format="value[separator=' '](bindings.role,bindings.members)" || true
     while [ $# -gt 0 ]; do
         # A dry run has found nothing, and shows all.
