@@ -121,7 +121,7 @@ class Identity:
         self.workflow_jobs: dict[str, Claims] = {}  # request tokens of workflow jobs
         self.services = Services(self)
         self._servers = ExitStack()
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        key = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # is made in no time
         plain = serialization.NoEncryption()
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, plain

@@ -2,7 +2,9 @@
 
 import json
 import threading
+import urllib.error
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -145,3 +147,20 @@ def serve(handle: Handle, port: int = 0) -> Iterator[str]:
     """`serving` for a function from a request to an answer."""
     with serving(type("Handler", (_Handler,), {"handle_request": staticmethod(handle)}), port) as url:
         yield url
+
+
+def ask(url: str, token: str | None = None, body: Any = None, **headers: str) -> tuple[int, Any]:
+    """Sends one request (POST if there is a body); gives the status and the JSON, or text, of the answer."""
+    data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    given = {"Content-Type": "application/json", **headers}
+    if token is not None:
+        given["Authorization"] = f"Bearer {token}"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, given), timeout=60) as answer:
+            status, content = answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        status, content = error.code, error.read()
+    try:
+        return status, json.loads(content)
+    except ValueError:
+        return status, content.decode()

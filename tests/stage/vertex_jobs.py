@@ -392,7 +392,9 @@ class TrainingJob:
             # The first start is the one that counts.
             if "startTime" in self.resource:
                 more.pop("startTime", None)
-            self.resource.update(state=state, updateTime=_now(), **more)
+            now = _now()
+            times = {name: now for name in more if name.endswith("Time")}
+            self.resource.update({**more, **times, "state": state, "updateTime": now})
 
 
 def expand(value: str, known: Mapping[str, str]) -> str:
