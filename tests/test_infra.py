@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from baking import BakedProject, only_programs
@@ -23,6 +24,7 @@ TRAIN = f"serviceAccount:cloud-training-trainer@{PROJECT}.iam.gserviceaccount.co
 BUCKET = ("bucket", "cloud-training-bucket")
 CONDITION = 'assertion.repository_id == "4711" && assertion.repository_owner_id == "815"'
 IMAGE = f"us-central1-docker.pkg.dev/{PROJECT}/cloud-training/train"
+POOL = f"projects/{NUMBER}/locations/global/workloadIdentityPools/cloud-training-github"
 # All that the two accounts may do, and where.
 ROLES = {
     ("project", PROJECT): {
@@ -45,8 +47,7 @@ ROLES = {
     ("account", LAUNCH.partition(":")[2]): {
         (
             "roles/iam.workloadIdentityUser",
-            f"principalSet://iam.googleapis.com/projects/{NUMBER}/locations/global/workloadIdentityPools/"
-            "cloud-training-github/attribute.repository_id/4711",
+            f"principalSet://iam.googleapis.com/{POOL}/attribute.repository_id/4711",
         )
     },
     ("secret", "cloud-training-wandb"): {
@@ -72,7 +73,8 @@ class Step:
 def take(stage: Setup, project: BakedProject, script: str, **env: str) -> Step:
     """Runs a script; nobody answers its questions."""
     before = len(stage.written)
-    result = project.run("bash", "-c", f"exec infra/{script} < /dev/null", check=False, **(stage.env | env))
+    environment: dict[str, Any] = stage.env | env
+    result = project.run("bash", "-c", f"exec infra/{script} < /dev/null", check=False, **environment)
     state = stage.project
     roles = {where: state.roles(*where) for where in state.policies if state.roles(*where)}
     left = copy.deepcopy(state.resources), roles, stage.github
@@ -231,8 +233,7 @@ def test_github_learns_where_to_go(prepared: Step) -> None:
         "CLOUD_IMAGE": IMAGE,
         "GCP_PROJECT": PROJECT,
         "GCP_SERVICE_ACCOUNT": LAUNCH.partition(":")[2],
-        "GCP_WORKLOAD_IDENTITY_PROVIDER": f"projects/{NUMBER}/locations/global/workloadIdentityPools/"
-        "cloud-training-github/providers/github",
+        "GCP_WORKLOAD_IDENTITY_PROVIDER": f"{POOL}/providers/github",
     }
 
 
@@ -381,7 +382,7 @@ def test_destroy_without_an_answer_removes_nothing(project: BakedProject, tmp_pa
     assert step.written == []
 
 
-def dry_run(project: BakedProject, script: str, **env: str) -> list[str]:
+def dry_run(project: BakedProject, script: str, **env: Any) -> list[str]:
     """The commands that are printed, with no program at hand that could talk to anybody."""
     with only_programs("bash", "cat", "dirname", "git", "grep", "mktemp", "rm", "tr"):
         result = project.run("bash", f"infra/{script}", DRY_RUN="1", **env)
@@ -392,7 +393,7 @@ def dry_run(project: BakedProject, script: str, **env: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def dry_runs(project: BakedProject) -> dict[str, list[str]]:
-    env = {"PROJECT": PROJECT, "WANDB_API_KEY": KEY, "BILLING_ACCOUNT": ACCOUNT}
+    env: dict[str, Any] = {"PROJECT": PROJECT, "WANDB_API_KEY": KEY, "BILLING_ACCOUNT": ACCOUNT}
     return {
         "setup": dry_run(project, "setup", **env),
         "destroy": dry_run(project, "destroy", **env),

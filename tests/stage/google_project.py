@@ -15,11 +15,20 @@ from typing import Any
 from stage.rest import Answer, Request, RequestError
 
 PROJECT, NUMBER, ACCOUNT = "my-project", "123456789012", "0X0X0X-0X0X0X-0X0X0X"
-ROLES = """
-    aiplatform.user artifactregistry.reader artifactregistry.writer iam.serviceAccountUser iam.workloadIdentityUser
-    logging.logWriter logging.viewer secretmanager.secretAccessor secretmanager.viewer
-    serviceusage.serviceUsageViewer storage.legacyBucketReader storage.objectUser
-""".split()
+ROLES = {
+    "aiplatform.user",
+    "artifactregistry.reader",
+    "artifactregistry.writer",
+    "iam.serviceAccountUser",
+    "iam.workloadIdentityUser",
+    "logging.logWriter",
+    "logging.viewer",
+    "secretmanager.secretAccessor",
+    "secretmanager.viewer",
+    "serviceusage.serviceUsageViewer",
+    "storage.legacyBucketReader",
+    "storage.objectUser",
+}
 # What a role may be granted on, besides the project.
 NARROW = {
     "bucket": ("storage.",),
