@@ -79,13 +79,13 @@ def google_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Goo
         "POST", f"/v1/projects/-/serviceAccounts/{LAUNCHER}:generateAccessToken", impersonated
     )
     threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
-    google._default.cache_clear()
+    google._find_login.cache_clear()
     try:
         yield server
     finally:
         httpd.shutdown()
         httpd.server_close()
-        google._default.cache_clear()
+        google._find_login.cache_clear()
 
 
 def _login(folder: Path, base: str) -> Path:

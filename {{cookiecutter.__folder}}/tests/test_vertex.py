@@ -408,6 +408,21 @@ def test_a_broken_credentials_file_is_one_sentence(server, monkeypatch, tmp_path
         vertex.connect(cloud()).who()
 
 
+def test_a_missing_login_is_looked_for_once_but_by_the_worker_again(server, monkeypatch, tmp_path):
+    login = tmp_path / "login.json"
+    kept = login.read_text()
+    login.unlink()
+    with pytest.raises(LoginError):
+        google.who()
+    login.write_text(kept)
+    with pytest.raises(LoginError):
+        google.who()
+    monkeypatch.setenv("RUN_ID", "run-1")
+    with pytest.raises(LoginError):
+        google.who()
+    assert google.who() == LAUNCHER
+
+
 def test_the_login_is_named(server):
     assert vertex.connect(cloud()).who() == LAUNCHER
 

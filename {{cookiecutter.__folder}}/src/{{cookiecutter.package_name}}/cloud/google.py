@@ -49,8 +49,18 @@ def endpoint(service: str, region: str = "") -> str:
     return (given or f"https://{prefix}{service}.googleapis.com").rstrip("/")
 
 
-@cache
 def _default() -> tuple[Credentials, str | None]:
+    found = _find_login()
+    if isinstance(found, GoogleError):
+        if RUN_ID in os.environ:  # in the worker, whose metadata server may yet come
+            _find_login.cache_clear()
+        raise found
+    return found
+
+
+@cache
+def _find_login() -> tuple[Credentials, str | None] | GoogleError:
+    """Find credentials and their project, or why there are none: looking for them again is as slow."""
     # Off Google's machines there is no metadata server, and three attempts to find it last ten seconds.
     # The worker is on one, and may well have started before its metadata server.
     if RUN_ID not in os.environ:
@@ -69,14 +79,12 @@ def _default() -> tuple[Credentials, str | None]:
             what = (
                 f"The credentials file {file} that GOOGLE_APPLICATION_CREDENTIALS names is unusable"
             )
-            raise LoginError(
-                f"{what} ({line(error)})", f"unset that variable and {LOGIN}"
-            ) from error
-        raise LoginError("There is no login to Google Cloud here", LOGIN) from error
+            return LoginError(f"{what} ({line(error)})", f"unset that variable and {LOGIN}")
+        return LoginError("There is no login to Google Cloud here", LOGIN)
     except GoogleAuthError as error:
-        raise UnreachableError(
+        return UnreachableError(
             f"Google's sign-in cannot be reached ({line(error)})", "check the network"
-        ) from error
+        )
     # A person's calls must say which project they count for; service accounts belong to one.
     if project and isinstance(credentials, PersonCredentials) and not credentials.quota_project_id:
         credentials = credentials.with_quota_project(project)
