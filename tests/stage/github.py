@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from baking import clean_env
 
@@ -305,6 +306,9 @@ class GitHub:
 def github(project: Path, folder: Path, **settings: Any) -> Iterator[GitHub]:
     """A `GitHub`; whatever its workflows have left running ends with the block."""
     containers.require()
+    runner = settings.get("runner", RUNNER)
+    if containers.docker("image", "inspect", runner, check=False).returncode:
+        pytest.skip(f"there is no image {runner}; `make engine` makes it")
     here = GitHub(project, folder, **settings)
     try:
         yield here
