@@ -2,6 +2,8 @@
 
 import io
 import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,12 +108,44 @@ def test_a_cut_upload_never_harms_what_is_there(store: Bucket, client: storage.B
     assert store.read("checkpoint") == new
 
 
-def test_a_cut_piece_of_an_upload_is_sent_again(store: Bucket, client: storage.Bucket):
+@pytest.mark.parametrize("fault", [{"cut_request": 1000}, {"cut_response": 0}, {"status": 503}])
+@pytest.mark.parametrize("piece", [0, 1, 3, 4])
+def test_a_cut_piece_of_an_upload_is_sent_again(
+    store: Bucket, client: storage.Bucket, fault: dict, piece: int
+):
     content = os.urandom(1 << 20)
-    fault = store.fail("PUT", "upload_id", cut_request=1000, skip=1)
+    strike = store.fail("PUT", "upload_id", skip=piece, **fault)
     upload_in_pieces(client, "big", content)
-    assert fault.hits == 1
+    assert strike.hits == 1
     assert store.read("big") == content
+
+
+def test_a_piece_that_is_there_already_is_not_stored_twice(store: Bucket, client: storage.Bucket):
+    # As gcsfs does: it sends the piece once more, rather than ask how much has come in.
+    url = str(client.blob("big").create_resumable_upload_session(size=6))
+    pieces = (
+        (b"abc", "bytes 0-2/6"),
+        (b"abc", "bytes 0-2/6"),
+        (b"def", "bytes 3-5/6"),
+        (b"def", "bytes 3-5/6"),
+    )
+    answers = [requests.put(url, part, headers={"Content-Range": span}, timeout=30) for part, span in pieces]
+    assert [answer.status_code for answer in answers] == [308, 308, 200, 200]
+    assert answers[1].headers["Range"] == "bytes=0-2"
+    assert answers[2].json() == answers[3].json()
+    assert store.read("big") == b"abcdef"
+
+
+def test_a_client_that_dies_leaves_what_was_there(store: Bucket):
+    store.write("a", b"old")
+    with socket.create_connection(("127.0.0.1", int(store.url.rpartition(":")[2]))) as dying:
+        path = f"/upload/storage/v1/b/{store.name}/o?uploadType=media&name=a"
+        dying.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nnew".encode())
+        while not store.exchanges or not store.exchanges[-1].sent:
+            time.sleep(0.01)
+    while store.open:
+        time.sleep(0.01)
+    assert store.read("a") == b"old"
 
 
 def test_a_cut_download_is_noticed(store: Bucket, client: storage.Bucket):

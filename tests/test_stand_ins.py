@@ -1,15 +1,10 @@
 """The stand-in of Vertex AI really runs images: restarts, preemption, time limits, logs; and leaves nothing."""
 
-import io
 import json
-import re
-import subprocess
-import tarfile
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,7 +26,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
         trainer = people.account("cloud-training-trainer")
         launcher = people.account("cloud-training-launch", "roles/aiplatform.user", "roles/logging.viewer")
         launcher.granted[trainer.email] = {"roles/iam.serviceAccountUser"}
-        image = push_bash(host)
+        image = registry.push_bash(host)
         with vertex(people, registries=[host], platform={"STAGE": "on"}, grace_seconds=2) as service:
             base = f"{service.url}/v1/projects/{people.project}/locations/us-central1/customJobs"
             yield SimpleNamespace(
@@ -47,32 +42,6 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
             )
         assert containers.ids(service.stage) == []
     containers.docker("rmi", image, check=False)
-
-
-def push_bash(host: str) -> str:
-    """Makes an image of this machine's bash and what it needs, pushes it; gives its name by digest."""
-    files = {name: name for name in ("/bin/bash", "/bin/sleep", "/usr/bin/env", "/bin/touch")}
-    for name in list(files):
-        libraries = subprocess.run(["ldd", name], check=True, capture_output=True, text=True).stdout
-        files |= {path: path for path in re.findall(r"(/\S+) \(0x", libraries)}
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        for name in files:
-            archive.add(Path(name).resolve(), name)
-    tag = f"{host}/stage/bash:latest"
-    command = [
-        containers.program(),
-        "import",
-        "-c",
-        'ENTRYPOINT ["/bin/bash", "-c"]',
-        "-c",
-        "ENV PATH=/usr/bin:/bin",
-    ]
-    subprocess.run([*command, "-", tag], input=content.getvalue(), check=True, capture_output=True)
-    containers.docker("push", tag)
-    digest = registry.manifest(host, "stage/bash", "latest")[0]
-    containers.docker("rmi", tag)
-    return f"{host}/stage/bash@{digest}"
 
 
 def script(stage: SimpleNamespace, name: str, *scripts: str, **scheduling: Any) -> dict[str, Any]:

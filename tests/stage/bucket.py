@@ -17,7 +17,7 @@ from typing import Any
 
 from servers import google
 
-from stage.bucket_proxy import Proxy
+from stage.bucket_proxy import Proxy, Session
 from stage.rest import serving
 
 PERMISSIONS = {
@@ -92,6 +92,8 @@ class Bucket:
         self.exchanges: list[Exchange] = []
         self.permissions = set(PERMISSIONS)
         self.location: str | None = None
+        self.open = 0  # requests that are not over
+        self.sessions: dict[str, Session] = {}  # resumable uploads by their id
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
 
@@ -120,7 +122,13 @@ class Bucket:
         with self._lock:
             self.exchanges.append(exchange)
             fault = next((fault for fault in self._faults if fault.takes(method, path)), Fault())
+            self.open += 1
         return exchange, fault
+
+    def end(self) -> None:
+        """Notes that a request is over, in whatever way."""
+        with self._lock:
+            self.open -= 1
 
     # What was asked
 

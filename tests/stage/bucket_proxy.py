@@ -11,6 +11,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,14 @@ BLOCK = 1 << 16
 
 class _Cut(Exception):  # noqa: N818 it is no error, but what a fault asks for
     """The connection is to be cut here."""
+
+
+@dataclass
+class Session:
+    """A resumable upload: bytes that are stored, and the answer to its last piece once that is there."""
+
+    stored: int = 0
+    final: tuple[int, bytes] | None = None
 
 
 class Proxy(BaseHTTPRequestHandler):
@@ -49,6 +58,8 @@ class Proxy(BaseHTTPRequestHandler):
                 self._forward(exchange, fault)
         except (_Cut, ConnectionError, http.client.HTTPException, OSError):
             self._cut()
+        finally:
+            self.bucket.end()
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = pass_on  # noqa: N815
 
@@ -77,6 +88,9 @@ class Proxy(BaseHTTPRequestHandler):
                 if exchange.sent >= fault.cut_request:
                     break
             raise _Cut
+        session, span = self._session()
+        if session and self._knows(exchange, session, span):
+            return
         connection = http.client.HTTPConnection(self.bucket.upstream, timeout=300)
         try:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -97,6 +111,35 @@ class Proxy(BaseHTTPRequestHandler):
         finally:
             connection.close()
 
+    def _session(self) -> tuple[Session | None, tuple[int, int] | None]:
+        """The upload session that a request belongs to, and the first and last byte of its piece (None: a question)."""
+        number = urllib.parse.parse_qs(self.path.partition("?")[2]).get("upload_id")
+        found = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(?:\d+|\*)", self.headers.get("Content-Range", ""))
+        if not number or not found:
+            return None, None
+        span = (int(found[1]), int(found[2])) if found[1] else None
+        return self.bucket.sessions.setdefault(number[0], Session()), span
+
+    def _knows(self, exchange: Exchange, session: Session, span: tuple[int, int] | None) -> bool:
+        """Answers for a piece that is stored already, and for the question how much is, as the service does.
+
+        The emulator would append a piece once more when its client has not learned that it came in.
+        """
+        if session.final is None and (span is None or span[1] >= session.stored):
+            return False
+        for block in self._body():
+            exchange.sent += len(block)
+        status, body = session.final or (308, b"")
+        self.send_response(status)
+        if status == 308:
+            self.send_header("Range", f"bytes=0-{session.stored - 1}")
+        self.send_header("Content-Type", "application/json; charset=UTF-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        exchange.status, exchange.received = status, len(body)
+        return True
+
     def _answer(self, exchange: Exchange, answer: http.client.HTTPResponse, cut: int | None) -> None:
         kind = answer.headers.get("Content-Type", "")
         # Descriptions of objects hold links, which must lead here; contents are left alone.
@@ -109,10 +152,16 @@ class Proxy(BaseHTTPRequestHandler):
             blocks: Iterator[bytes] = iter([content] if content else [])
             length: str | None = str(len(content))
         else:
+            content = b""
             blocks = iter(lambda: answer.read(BLOCK), b"")
             length = answer.headers.get("Content-Length")
         if self.command == "HEAD":
             length = answer.headers.get("Content-Length")
+        session, span = self._session()
+        if session and span and answer.status == 308:
+            session.stored = span[1] + 1
+        elif session and answer.status in (200, 201):
+            session.final = answer.status, content
         bare = self.command == "HEAD" or answer.status in (204, 304)
         if cut == 0:
             raise _Cut

@@ -1,7 +1,11 @@
 """A container registry on this machine: Debian's docker-registry, the program that Docker itself publishes."""
 
+import io
 import json
+import re
 import shutil
+import subprocess
+import tarfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from servers import free_port, running
+
+from stage import containers
 
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
@@ -67,3 +73,29 @@ def layers(host: str, name: str, reference: str) -> dict[str, int]:
         real = [one for one in content["manifests"] if one["platform"]["os"] != "unknown"]
         content = manifest(host, name, real[0]["digest"])[1]
     return {layer["digest"]: layer["size"] for layer in content["layers"]}
+
+
+def push_bash(host: str) -> str:
+    """Makes an image of this machine's bash and what it needs, pushes it; gives its name by digest."""
+    files = {name: name for name in ("/bin/bash", "/bin/sleep", "/usr/bin/env", "/bin/touch")}
+    for name in list(files):
+        libraries = subprocess.run(["ldd", name], check=True, capture_output=True, text=True).stdout
+        files |= {path: path for path in re.findall(r"(/\S+) \(0x", libraries)}
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name in files:
+            archive.add(Path(name).resolve(), name)
+    tag = f"{host}/stage/bash:latest"
+    command = [
+        containers.program(),
+        "import",
+        "-c",
+        'ENTRYPOINT ["/bin/bash", "-c"]',
+        "-c",
+        "ENV PATH=/usr/bin:/bin",
+    ]
+    subprocess.run([*command, "-", tag], input=content.getvalue(), check=True, capture_output=True)
+    containers.docker("push", tag)
+    digest = manifest(host, "stage/bash", "latest")[0]
+    containers.docker("rmi", tag)
+    return f"{host}/stage/bash@{digest}"
