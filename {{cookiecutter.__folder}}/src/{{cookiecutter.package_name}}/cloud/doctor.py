@@ -118,7 +118,9 @@ def check_secret(project: str, variable: str, name: str) -> list[Problem]:
         state = google.call("GET", url).get("state")
     except MissingError:
         add = f'`printf %s "${variable}" | gcloud secrets versions add {name} --data-file=-`'
-        remedy = f"run `make cloud-setup` and then {add}, or leave it out by ~cloud.secrets.{variable}"
+        remedy = (
+            f"run `make cloud-setup` and then {add}, or leave it out by ~cloud.secrets.{variable}"
+        )
         return [Problem(f"{what} has no value", remedy)]
     except RefusedError:
         # Only the job's own account must read it; a launcher with the least roles cannot even look.
