@@ -7,11 +7,12 @@ import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .cloud import records
-from .cloud.job import State
-from .cloud.places import Place, find, places, runs
 from .errors import UserError
+
+if TYPE_CHECKING:
+    from .cloud.places import Place
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,8 @@ def main() -> None:
     """Do what the command line says; end with one sentence and status 1 when it cannot be done."""
     arguments = _parser().parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    from .cloud.places import places  # only now: --help need not wait for it
+
     try:
         arguments.do(arguments, places())
     except UserError as error:
@@ -52,6 +55,8 @@ def show(arguments: argparse.Namespace, where: list[Place]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from .cloud.places import runs
+
     table = Table(box=box.SIMPLE)
     for column in ("run", "where", "state", "machine", "hours", "USD so far", "at most"):
         table.add_column(
@@ -79,6 +84,8 @@ def show(arguments: argparse.Namespace, where: list[Place]) -> None:
 
 def logs(arguments: argparse.Namespace, where: list[Place]) -> None:
     """Print what a run has printed: as the provider has it, else as the worker kept it beside the results."""
+    from .cloud import records
+    from .cloud.places import find
     from .storage import read_text
 
     run = find(arguments.run_id, where)
@@ -96,6 +103,8 @@ def logs(arguments: argparse.Namespace, where: list[Place]) -> None:
 
 def stop(arguments: argparse.Namespace, where: list[Place]) -> None:
     """End a run."""
+    from .cloud.places import find
+
     run = find(arguments.run_id, where)
     if run.status and run.status.state.over:
         print(f"Run {run.run_id} is not running ({run.state}).")
@@ -108,6 +117,8 @@ def stop(arguments: argparse.Namespace, where: list[Place]) -> None:
 
 def fetch(arguments: argparse.Namespace, where: list[Place]) -> None:
     """Copy a run's folder from the bucket into runs/."""
+    from .cloud import records
+    from .cloud.places import find
     from .cloud.results import fetch_run
 
     run = find(arguments.run_id, where)
@@ -121,6 +132,8 @@ def fetch(arguments: argparse.Namespace, where: list[Place]) -> None:
 
 def cost(arguments: argparse.Namespace, where: list[Place]) -> None:
     """Print what one run, or each of them and all together, has cost."""
+    from .cloud.places import find, runs
+
     found = [find(arguments.run_id, where)] if arguments.run_id else list(runs(where))
     for run in found:
         price = (
@@ -132,7 +145,7 @@ def cost(arguments: argparse.Namespace, where: list[Place]) -> None:
             f"{run.run_id:<40} {run.seconds / 3600:>8.2f} h  {price:<18} {_usd(run.cost):>10}  {run.state}"
         )
     total = sum(run.cost or 0.0 for run in found)
-    going = sum(run.state in (State.queued.value, State.running.value) for run in found)
+    going = sum(run.state in ("queued", "running") for run in found)
     print(f"{'all together':<70} {total:>10.2f} USD{f', {going} not over' * bool(going)}")
 
 

@@ -1,0 +1,80 @@
+"""A backend that remembers what it was asked, in place of a cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from {{ cookiecutter.package_name }}.cloud.job import Handle, Job, Problem, State, Status
+from {{ cookiecutter.package_name }}.errors import UserError
+
+DIGEST = "registry.example/train@sha256:" + "1" * 64
+
+
+@dataclass
+class FakeBackend:
+    """All of a backend, in memory.
+
+    Args:
+        problems: what `check` finds.
+        jobs: run id -> its state and seconds.
+        lines: what the jobs have printed.
+        refusal: raised by whatever would need the network.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    jobs: dict[str, tuple[State, float]] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    refusal: str = ""
+    submitted: list[Job] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+
+    def reference(self) -> str:
+        return DIGEST.replace("@sha256:" + "1" * 64, ":main")
+
+    def image(self) -> str:
+        self._call("image")
+        return DIGEST
+
+    def revision(self, image: str) -> str | None:
+        self._call("revision")
+        return "c" * 40
+
+    def check(self, job: Job) -> list[Problem]:
+        self._call("check")
+        return self.problems
+
+    def request(self, job: Job) -> dict[str, Any]:
+        return {"image": job.image, "args": list(job.args), "env": dict(job.env)}
+
+    def submit(self, job: Job) -> Handle:
+        self._call("submit")
+        self.submitted.append(job)
+        return Handle("jobs/1", "https://console.example/jobs/1")
+
+    def status(self, run_id: str) -> Status | None:
+        self._call("status")
+        if run_id not in self.jobs:
+            return None
+        state, seconds = self.jobs[run_id]
+        return Status(run_id, state, datetime(2026, 1, 1, tzinfo=UTC), seconds)
+
+    def logs(self, run_id: str) -> Iterator[str]:
+        self._call("logs")
+        yield from self.lines
+
+    def stop(self, run_id: str) -> None:
+        self._call("stop")
+        self.stopped.append(run_id)
+
+    def list(self) -> list[Status]:
+        self._call("list")
+        return [status for run_id in self.jobs if (status := self.status(run_id))]
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if self.refusal:
+            raise UserError(self.refusal)
