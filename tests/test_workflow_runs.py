@@ -94,6 +94,11 @@ def prepared(small: BakedProject, tmp_path: Path) -> Iterator[GitHub]:
             "GCP_SERVICE_ACCOUNT": google.account("small-launch", repository=True).email,
         }
         yield here
+    name = here.variables["CLOUD_IMAGE"]
+    built = containers.docker(
+        "images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={name}"
+    )
+    containers.docker("image", "rm", *built.stdout.split(), check=False)
 
 
 def launched(log: str) -> list[str]:
