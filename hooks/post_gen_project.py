@@ -17,8 +17,9 @@ CLOUD = "{{ cookiecutter.cloud }}"
 ONLY = {
     "gcp": """
         .github/actions/cloud-login .github/workflows/train.yml infra
-        configs/cloud/vertex.yaml src/*/cloud/google.py src/*/cloud/registry.py src/*/cloud/vertex.py
-        src/*/cloud/doctor.py tests/test_doctor.py tests/test_vertex.py
+        configs/cloud/vertex.yaml src/*/cloud/google.py src/*/cloud/google_errors.py src/*/cloud/registry.py
+        src/*/cloud/vertex.py src/*/cloud/doctor.py src/*/cloud/inputs.py
+        tests/google_server.py tests/test_doctor.py tests/test_vertex.py
     """,
 }
 TIMEOUT = 300  # seconds; a lock takes about two, and a network that never answers must not hang a bake

@@ -20,15 +20,15 @@ TIMEOUT = 10  # seconds, for what an engine that works answers at once
 
 def engine() -> bool:
     """Tell whether a Docker engine answers."""
-    return bool(call("info", "--format", "{{.ServerVersion}}", check=False, timeout=TIMEOUT))
+    return bool(call("version", check=False, timeout=TIMEOUT))
 
 
 def has_gpu() -> bool:
     """Tell whether containers here can have a GPU."""
     if not shutil.which("nvidia-smi"):
         return False
-    runtimes = call("info", "--format", "{{json .Runtimes}}", check=False, timeout=TIMEOUT)
-    return "nvidia" in runtimes or bool(shutil.which("nvidia-container-cli"))
+    about = call("info", check=False, timeout=TIMEOUT)  # its runtimes are listed there
+    return "nvidia" in about or bool(shutil.which("nvidia-container-cli"))
 
 
 def build(root: Path, tag: str, commit: str) -> None:
