@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from stage.gh_program import GitHub
-from stage.google_project import READS, Project
+from stage.google_apis import READS, answer
+from stage.google_project import Project
 from stage.rest import Answer, Request, RequestError, _Handler, serving
 
 GH = Path(__file__).with_name("gh_program.py")
@@ -86,7 +87,7 @@ class Setup:
         )
         try:
             self._fail(f"{request.method} {url}")
-            reply = self.project.answer(host, plain)
+            reply = answer(self.project, host, plain)
         except RequestError as refusal:
             reply = Answer(refusal.json(), refusal.code)
         self.requests.append(Call(request.method, url, request.body, reply.code))

@@ -87,7 +87,7 @@ there() {
 
 is_fresh() { [[ " $fresh " == *" $1 "* ]]; }
 
-has_line() { printf '%s\n' "$found" | grep -Fxq -- "$1"; }
+has_line() { grep -Fxq -- "$1" <<< "$found"; }
 
 # policy COMMAND RESOURCE [FLAG...]: runs, or looks with, one of gcloud's commands for the policy of a resource of ours.
 policy() {
