@@ -176,7 +176,7 @@ def test_a_container_reads_data_and_writes_runs_as_the_caller(tmp_path, monkeypa
     assert f"--volume {tmp_path}/data:/app/data:ro --volume {tmp_path}/runs:/app/runs" in text
     assert f"--user {os.getuid()}:{os.getgid()}" in text
     assert "--gpus all" in text
-    assert "--rm --name test-a" in text
+    assert "run --rm --name test-a" in text
     assert "--env WANDB_API_KEY --env RUN_ID=a i@" in text
     assert "very-secret" not in text
 

@@ -54,12 +54,12 @@ def run(
     env: Mapping[str, str],
     folders: tuple[Path, Path] | None,
 ) -> list[str]:
-    """Give the command that starts a job's container and comes back at once.
+    """Give the command that runs a job's container, prints what it prints, and ends as it does.
 
     Args:
         folders: data, to be read, and runs, to be written; None when both are in a bucket.
     """
-    command = ["docker", "run", "--detach", "--rm", "--name", name, "--shm-size", "2g"]
+    command = ["docker", "run", "--rm", "--name", name, "--shm-size", "2g"]
     for label, value in labels.items():
         command += ["--label", f"{label}={value}"]
     if has_gpu():
@@ -91,8 +91,7 @@ def call(*words: str, check: bool = True, timeout: float | None = None) -> str:
     try:
         done = subprocess.run(
             ["docker", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if words[0] == "logs" else subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
             timeout=timeout,

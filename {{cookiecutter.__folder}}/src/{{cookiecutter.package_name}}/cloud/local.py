@@ -119,13 +119,11 @@ class Local:
         request = self.request(job)
         folder = self.runs / job.run_id
         folder.mkdir(parents=True, exist_ok=True)
+        if self._containers and not self.cloud.image:
+            docker.build(CONFIGS.parent, self._tag(), job.env.get(RUN_COMMIT, ""))
+        what: dict[str, Any] = {"pid": _start(request["command"], request["env"], folder)}
         if self._containers:
-            if not self.cloud.image:
-                docker.build(CONFIGS.parent, self._tag(), job.env.get(RUN_COMMIT, ""))
-            docker.call(*request["command"][1:])
-            what: dict[str, Any] = {"container": self._name(job.run_id)}
-        else:
-            what = {"pid": _start(request["command"], request["env"], folder)}
+            what["container"] = self._name(job.run_id)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         text = json.dumps({**what, "started": started})
         (folder / JOB).write_text(text, encoding="utf-8")
@@ -150,12 +148,9 @@ class Local:
 
     def logs(self, run_id: str) -> Iterator[str]:
         """Give the lines that the job has printed so far."""
-        job = self._job(run_id)
         log = self.runs / run_id / records.LOG
         output = self.runs / run_id / OUTPUT
-        if "container" in job and self._running(run_id, job):
-            yield from docker.call("logs", job["container"]).splitlines()
-        elif path := next((path for path in (log, output) if path.is_file()), None):
+        if path := next((path for path in (log, output) if path.is_file()), None):
             yield from path.read_text(encoding="utf-8", errors="replace").splitlines()
 
     def stop(self, run_id: str) -> None:
@@ -180,16 +175,11 @@ class Local:
         """Print what the job prints until it ends, and give its exit status; Ctrl-C stops the job."""
         job = self._job(run_id)
         try:
-            if "container" in job:
-                subprocess.run(["docker", "logs", "--follow", job["container"]], check=False)
-            else:
-                self._tail(run_id, job)
+            self._tail(run_id, job)
         except KeyboardInterrupt:
             print(f"\nStopping run {run_id}; a second Ctrl-C leaves it running.", flush=True)
             self.stop(run_id)
             return 128 + signal.SIGINT
-        while self._running(run_id, job):  # its log has ended, it has a moment to go
-            time.sleep(POLL)
         outcome = records.outcome(self.home, run_id)
         if outcome:
             return int(outcome.get("exit_code") or 0) if outcome["state"] != "succeeded" else 0
@@ -217,10 +207,13 @@ class Local:
             return {}
 
     def _running(self, run_id: str, job: dict[str, Any]) -> bool:
-        if "container" in job:
-            name = f"name=^/?{job['container']}$"
-            return bool(docker.call("ps", "--quiet", "--filter", name, check=False).strip())
-        return _locked(self.runs / run_id / LOCK)
+        if _locked(self.runs / run_id / LOCK):
+            return True
+        if "container" not in job:
+            return False
+        # Its client may have been killed, and the container goes on.
+        name = f"name=^/?{job['container']}$"
+        return bool(docker.call("ps", "--quiet", "--filter", name, check=False))
 
     def _end(self, run_id: str, job: dict[str, Any]) -> None:
         os.kill(job["pid"], signal.SIGTERM)
