@@ -1,24 +1,16 @@
 """infra/setup and infra/destroy, by the real gcloud, against a project that refuses what Google documents as wrong."""
 
-import copy
 import json
-import os
 import re
-import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-from baking import BakedProject, only_programs
-from stage.gh_program import GitHub, parse
-from stage.google_project import ACCOUNT, NUMBER, PROJECT, Resource
+from baking import BakedProject
+from infra_runs import KEY, Step, dry_run, on_github, take
+from stage.google_project import ACCOUNT, NUMBER, PROJECT
 from stage.google_setup import Setup, google_setup
 
-KEY = "wandb-key-that-nobody-may-see"
 LAUNCH = f"serviceAccount:cloud-training-launch@{PROJECT}.iam.gserviceaccount.com"
 TRAIN = f"serviceAccount:cloud-training-trainer@{PROJECT}.iam.gserviceaccount.com"
 BUCKET = ("bucket", "cloud-training-bucket")
@@ -57,36 +49,9 @@ ROLES = {
 }
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one run of a script has printed, asked for, and left behind."""
-
-    code: int
-    output: str
-    errors: str
-    written: list[str]
-    resources: dict[tuple[str, str], Resource]
-    roles: dict[tuple[str, str], set[tuple[str, str]]]
-    github: GitHub
-
-
-def take(stage: Setup, project: BakedProject, script: str, **env: str) -> Step:
-    """Runs a script; nobody answers its questions."""
-    before = len(stage.written)
-    environment: dict[str, Any] = stage.env | env
-    result = project.run("bash", "-c", f"exec infra/{script} < /dev/null", check=False, **environment)
-    state = stage.project
-    roles = {where: state.roles(*where) for where in state.policies if state.roles(*where)}
-    left = copy.deepcopy(state.resources), roles, stage.github
-    return Step(result.returncode, result.stdout, result.stderr, stage.written[before:], *left)
-
-
 @pytest.fixture(scope="module")
 def project(bake: Callable[..., BakedProject], tmp_path_factory: pytest.TempPathFactory) -> BakedProject:
-    """The default bake, with a repository on GitHub."""
-    project = bake().copy(tmp_path_factory.mktemp("infra") / "cloud-training")
-    project.run("git", "remote", "add", "origin", "git@github.com:octo-org/leaves.git")
-    return project
+    return on_github(bake(), tmp_path_factory.mktemp("infra") / "cloud-training")
 
 
 @pytest.fixture(scope="module")
@@ -296,145 +261,7 @@ def test_destroy_ends_the_trainings_of_this_project_only(destroyed: Step, stage:
     assert stage.project.cancelled == ["1"]
 
 
-REFUSALS: dict[str, tuple[Callable[[Setup], dict[str, str]], str]] = {
-    "no login to Google": (
-        lambda stage: {"CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": ""},
-        "You are not logged in to Google Cloud: run 'gcloud auth login' first.",
-    ),
-    "no login to GitHub": (
-        lambda stage: change_github(stage, logged_in=False),
-        "You are not logged in to GitHub: run 'gh auth login' first.",
-    ),
-    "no project": (
-        lambda stage: {"PROJECT": ""},
-        "No Google Cloud project is chosen: choose one with PROJECT=id",
-    ),
-    "unknown project": (lambda stage: {"PROJECT": "other"}, "There is no project 'other' that you may use:"),
-    "no billing": (
-        lambda stage: change(stage, billing=False),
-        f"The project '{PROJECT}' has no billing account:",
-    ),
-    "unknown repository": (
-        lambda stage: {"GITHUB_REPO": "octo-org/other"},
-        "There is no repository 'octo-org/other' on GitHub that you may see:",
-    ),
-    "not an administrator": (
-        lambda stage: change_github(stage, admin=False),
-        "You may not set variables of 'octo-org/leaves':",
-    ),
-    "bucket elsewhere": (
-        lambda stage: change(stage, resources={BUCKET: {"name": BUCKET[1], "location": "EU"}}),
-        "The bucket gs://cloud-training-bucket is not in us-central1,",
-    ),
-    "somebody else's bucket": (
-        lambda stage: stage.faults.append(("GET .*/storage/v1/b/", 403)) or {},
-        "The bucket gs://cloud-training-bucket belongs to somebody else:",
-    ),
-    "odd budget": (lambda stage: {"BUDGET": "50 USD"}, "'50 USD' is no budget:"),
-    "odd repository": (lambda stage: {"GITHUB_REPO": "https://example.org/x"}, "is no repository on GitHub:"),
-}
-
-
-def change(stage: Setup, **settings: object) -> dict[str, str]:
-    for name, value in settings.items():
-        setattr(stage.project, name, value)
-    return {}
-
-
-def change_github(stage: Setup, **settings: bool) -> dict[str, str]:
-    github = stage.github
-    for name, value in settings.items():
-        setattr(github, name, value)
-    github.save(stage.folder / "github.json")
-    return {}
-
-
-@pytest.mark.parametrize("name", REFUSALS)
-def test_what_is_missing_is_one_sentence_and_nothing_is_made(
-    name: str, project: BakedProject, tmp_path: Path
-) -> None:
-    prepare, sentence = REFUSALS[name]
-    with google_setup(tmp_path / "stage") as stage:
-        step = take(stage, project, "setup", **({"PROJECT": PROJECT} | prepare(stage)))
-        assert step.code == 1
-        assert sentence in step.errors
-        assert step.errors.count("\n") == 1
-        assert step.output == ""
-        assert step.written == []
-        assert stage.github.variables == {}
-
-
-@pytest.mark.parametrize("missing", ["gcloud", "gh"])
-def test_a_missing_program_is_one_sentence(missing: str, project: BakedProject) -> None:
-    needed = ["bash", "cat", "dirname", "git", "grep", "mktemp", "rm", "tr", *({"gcloud"} - {missing})]
-    with only_programs(*needed):
-        result = project.run("bash", "infra/setup", check=False, PROJECT=PROJECT)
-    assert result.returncode == 1
-    assert re.fullmatch(rf"{missing} is missing: install .*\n", result.stderr)
-
-
-def test_destroy_without_an_answer_removes_nothing(project: BakedProject, tmp_path: Path) -> None:
-    with google_setup(tmp_path / "stage") as stage:
-        step = take(stage, project, "destroy", PROJECT=PROJECT)
-    assert step.code == 1
-    assert "Type cloud-training to go on:" in step.output
-    assert step.errors == "Nothing was removed.\n"
-    assert step.written == []
-
-
-def dry_run(project: BakedProject, script: str, **env: Any) -> list[str]:
-    """The commands that are printed, with no program at hand that could talk to anybody."""
-    with only_programs("bash", "cat", "dirname", "git", "grep", "mktemp", "rm", "tr"):
-        result = project.run("bash", f"infra/{script}", DRY_RUN="1", **env)
-    assert KEY not in result.stdout
-    lines = result.stdout.splitlines()
-    return [line for line in lines if not line.startswith("# ")]
-
-
-@pytest.fixture(scope="module")
-def dry_runs(project: BakedProject) -> dict[str, list[str]]:
-    env: dict[str, Any] = {"PROJECT": PROJECT, "WANDB_API_KEY": KEY, "BILLING_ACCOUNT": ACCOUNT}
-    return {
-        "setup": dry_run(project, "setup", **env),
-        "destroy": dry_run(project, "destroy", **env),
-        "destroy data": dry_run(project, "destroy", DATA="delete", **env),
-    }
-
-
-def test_a_dry_run_prints_what_gcloud_and_gh_understand(
-    dry_runs: dict[str, list[str]], tmp_path: Path
-) -> None:
-    lines = [line for each in dry_runs.values() for line in each]
-    for line in lines:
-        program, *arguments = shlex.split(line)
-        assert program in ("gcloud", "gh")
-        if program == "gh":
-            parse(arguments)
-    verdicts = check_with_gcloud(
-        [*(line for line in lines if line.startswith("gcloud ")), "gcloud projects list --bogus"], tmp_path
-    )
-    wrong = [verdict["command_string"] for verdict in verdicts if not verdict["success"]]
-    assert wrong == ["gcloud projects list --bogus"], [verdict["error_message"] for verdict in verdicts]
-
-
-def check_with_gcloud(commands: list[str], folder: Path) -> list[dict]:
-    """What gcloud's own parser says of each command."""
-    program = shutil.which("gcloud")
-    if program is None:
-        pytest.skip("gcloud is not installed: its parser is needed to try what a dry run prints")
-    (folder / "commands.json").write_text(json.dumps([{"command_string": command} for command in commands]))
-    env = {
-        **os.environ,
-        "CLOUDSDK_CONFIG": str(folder / "gcloud"),
-        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
-    }
-    command = [program, "meta", "lint-gcloud-commands", f"--commands-file={folder}/commands.json"]
-    return json.loads(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
-
-
-def test_a_dry_run_prints_what_would_be_run(
-    dry_runs: dict[str, list[str]], prepared: Step, stage: Setup
-) -> None:
+def test_a_dry_run_prints_what_would_be_run(project: BakedProject, prepared: Step, stage: Setup) -> None:
     """As many changes as a real first setup makes: those of the run that failed, and those of the next."""
     changing = re.compile(
         r"gcloud .*\b(create|create-oidc|enable|add|add-iam-policy-binding|set-cleanup-policies)\b.* |gh variable set|gh api --method"
@@ -445,7 +272,7 @@ def test_a_dry_run_prints_what_would_be_run(
         unquoted(
             line.replace("PROJECT_NUMBER", NUMBER).replace("REPOSITORY_ID", "4711").replace("OWNER_ID", "815")
         )
-        for line in dry_runs["setup"]
+        for line in dry_run(project, "setup")
     }
     assert printed == really
 
@@ -453,31 +280,3 @@ def test_a_dry_run_prints_what_would_be_run(
 def unquoted(line: str) -> str:
     """Without what a shell takes off, so that command lines can be compared."""
     return re.sub(r"['\"\\]", "", line)
-
-
-def test_data_goes_only_when_it_is_asked_for(dry_runs: dict[str, list[str]]) -> None:
-    removal = [line for line in dry_runs["destroy data"] if line.startswith("gcloud storage rm ")]
-    assert len(removal) == 1
-    assert not any("storage rm" in line or "buckets delete" in line for line in dry_runs["destroy"])
-
-
-@pytest.mark.parametrize("slug", ["a", "gcp-leaves", "leaf-" * 12 + "abc"])
-def test_names_are_such_as_google_takes(slug: str, bake: Callable[..., BakedProject]) -> None:
-    project = bake(project_slug=slug, package_name="leaves", bucket="leaf-store")
-    listed = project.run(
-        "bash", "-c", '. infra/names.sh; echo "$POOL $LAUNCHER $TRAINER $SLUG"'
-    ).stdout.split()
-    pool, launcher, trainer, repository = listed
-    assert re.fullmatch(r"(?!gcp-)[a-z0-9-]{4,32}", pool)
-    for account in (launcher, trainer):
-        assert re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", account)
-    assert re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", repository)
-
-
-@pytest.mark.parametrize("script", ["setup", "destroy"])
-def test_shellcheck_has_nothing_to_say(script: str, project: BakedProject) -> None:
-    shellcheck = Path(shutil.which("shellcheck") or "/no/shellcheck")
-    if not shellcheck.is_file():
-        pytest.skip("shellcheck is not installed")
-    result = project.run(str(shellcheck), "-x", f"infra/{script}", check=False)
-    assert result.stdout == ""
