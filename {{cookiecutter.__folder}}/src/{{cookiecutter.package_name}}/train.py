@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .cli import hydra_program
 from .errors import UserError
+from .identity import make_run_id
 
 if TYPE_CHECKING:
     from .training.distributed import Processes
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 def main(config: DictConfig) -> float | None:
     """Train one run, write its report, and return `config.objective` for a sweep."""
     from .training.distributed import join_processes
-    from .training.run_folder import RunFolder, make_run_id
+    from .training.run_folder import RunFolder
 
     processes = join_processes(config.trainer.device)
     if not processes.first:

@@ -164,9 +164,11 @@ class Mirror:
             UserError: the bucket refuses it.
             StorageUnavailable: it does not answer.
         """
-        newest = (
-            self._stage_newest()
-        )  # before the log: it then holds all lines that the checkpoint counts
+        if not self._restored:
+            self._upload(LOG, patience)
+            return
+        # Chosen before the log is copied, which then holds all lines that the checkpoint counts.
+        newest = self._stage_newest()
         for name in LOGS:
             self._upload(name, patience)
         self.each_time()

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,6 +20,7 @@ from torch import nn
 from ..errors import UserError
 from ..storage import fetch, list_files
 from .checkpoint import CheckpointStore, load_checkpoint
+from .distributed import Processes
 from .loop import Trainer
 from .run_folder import RunFolder
 from .state import refuse_other_settings
@@ -34,7 +36,7 @@ def restore(trainer: Trainer, config: DictConfig, folder: RunFolder) -> None:
     """
     if trainer.processes.first:
         trainer.checkpoints.remove_unfinished()
-    state = trainer.checkpoints.load_newest()
+    state = agree(trainer.processes, trainer.checkpoints.load_newest())
     if state:
         refuse_other_settings(trainer.plain_config, state["config"], folder.id)
         trainer.restore(state)
@@ -54,6 +56,23 @@ def restore(trainer: Trainer, config: DictConfig, folder: RunFolder) -> None:
         log.info("Run %s starts from %s (%s).", folder.id, source, config.restore.mode)
     else:
         log.info("Run %s starts in %s.", folder.id, folder.path)
+
+
+def agree(processes: Processes, state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Give every process the checkpoint of the first where they have found different ones.
+
+    Each machine has fetched its own copy; one that was later may have found a newer checkpoint. It is sent only
+    then: it is as large as model and optimizer together.
+    """
+    steps = processes.gather(state["position"]["step"] if state else None)
+    if len(set(steps)) == 1:
+        return state
+    log.warning(
+        "The processes have checkpoints of different steps %s; the first one's is taken.", steps
+    )
+    sent = [state]
+    dist.broadcast_object_list(sent, src=0)
+    return sent[0]
 
 
 def load_source(source: str, root: Path) -> dict[str, Any]:

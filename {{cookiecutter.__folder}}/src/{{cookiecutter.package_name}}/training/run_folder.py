@@ -6,8 +6,6 @@ import fcntl
 import json
 import os
 import platform
-import secrets
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,28 +16,20 @@ import torch
 
 from ..config import check_run_id
 from ..errors import UserError
+from ..identity import git_state
 
 
-def make_run_id() -> str:
-    """Make an id from the time (UTC), the commit and four random characters."""
-    commit = (git_state()["commit"] or "nogit")[:7]
-    random = "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(4))
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{commit}-{random}"
+def code_state() -> dict[str, Any]:
+    """Give what the run's code is: commit and local changes, in a container the image and what is laid over it.
 
-
-def git_state() -> dict[str, Any]:
-    """Give the commit of the working directory and whether files differ from it; None without git."""
-
-    def git(*words: str) -> str | None:
-        try:
-            return subprocess.run(
-                ["git", *words], capture_output=True, text=True, check=True
-            ).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return None
-
-    status = git("status", "--porcelain")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+    A container has no git; there the launch says of which commit its code is.
+    """
+    state: dict[str, Any] = git_state()
+    state["commit"] = state["commit"] or os.environ.get("RUN_COMMIT") or None
+    for name, variable in {"image": "RUN_IMAGE", "code": "RUN_CODE"}.items():
+        if value := os.environ.get(variable):
+            state[name] = value
+    return state
 
 
 class RunFolder:
@@ -114,7 +104,7 @@ class RunFolder:
         starts.append(
             {
                 "time": datetime.now(UTC).isoformat(timespec="seconds"),
-                **git_state(),
+                **code_state(),
                 "host": platform.node(),
                 "device": gpu or device.type,
                 "processes": processes,
@@ -124,5 +114,6 @@ class RunFolder:
             }
         )
         last = starts[-1]
-        text = {"id": self.id, "commit": last["commit"], "dirty": last["dirty"], "starts": starts}
+        code = {name: last[name] for name in ("commit", "dirty", "image", "code") if name in last}
+        text = {"id": self.id, **code, "starts": starts}
         self.write(path, json.dumps(text, indent=2) + os.linesep)
