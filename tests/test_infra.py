@@ -94,6 +94,7 @@ def repaired(repeated: Step, stage: Setup, project: BakedProject) -> Step:
         "attributeCondition": "assertion.repository == 'octo-org/leaves'",
     }
     resources["repository", "cloud-training"]["cleanupPolicies"] = {}
+    stage.project.services.remove("secretmanager.googleapis.com")
     stage.faults.append(("PATCH .*/budgets/", 403))
     return take(stage, project, "setup", PROJECT=PROJECT, WANDB_API_KEY=KEY + "-2", BUDGET="80")
 
@@ -219,6 +220,7 @@ def test_puts_right_what_others_have_changed(repaired: Step, prepared: Step) -> 
     ):
         assert repaired.resources[name] == prepared.resources[name], name
     assert repaired.roles == ROLES
+    assert any("secretmanager.googleapis.com:enable" in line for line in repaired.written)
     assert len(repaired.resources["secret", "cloud-training-wandb"]["versions"]) == 2
 
 

@@ -71,7 +71,8 @@ def list_services(project: Project, match: Match, request: Request) -> Resource:
 
 
 def enable_services(project: Project, match: Match, request: Request) -> Resource:
-    names = request.json()["serviceIds"]
+    # One service has a method of its own.
+    names = [match["name"]] if "name" in match.groupdict() else request.json()["serviceIds"]
     need(0 < len(names) <= 20, "Between 1 and 20 services can be enabled at once.")
     need(all(re.fullmatch(r"[a-z]+\.googleapis\.com", name) for name in names), "No such service.")
     need(project.billing, "Billing must be enabled.")
@@ -255,6 +256,7 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         ("GET", "cloudbilling.googleapis.com", f"{at}/billingInfo", get_billing),
         ("GET", usage, f"{at}/services", list_services),
         ("POST", usage, f"{at}/services:batchEnable", enable_services),
+        ("POST", usage, f"{at}/services/{name}:enable", enable_services),
         ("POST", storage, "/storage/v1/b", make_bucket),
         ("GET", storage, bucket, show("bucket")),
         ("PATCH", storage, bucket, change_bucket),
