@@ -1,7 +1,9 @@
 """The image: what is in it, what must not be, and what a change of it moves to a registry."""
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -92,6 +94,30 @@ def test_the_dockerfile_is_clean(bake: Bake) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     for cloud in ("gcp", "aws", "azure"):
         bake(cloud=cloud).run(str(hadolint), "--failure-threshold", "style", "Dockerfile")
+
+
+def test_the_engine_needs_root_and_says_so() -> None:
+    """One sentence, and nothing is installed or started."""
+    nobody = ["setpriv", "--reuid", "65534", "--clear-groups"] if os.geteuid() == 0 else []
+    script = (TEMPLATE / "tests/stage/engine.sh").read_text(encoding="utf-8")
+    run = subprocess.run(
+        [*nobody, "bash", "-c", script, "."], capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.count("\n") == 1
+    assert "as root" in run.stderr
+
+
+def test_the_engine_is_prepared_by_a_clean_script() -> None:
+    """By shellcheck; where all is there already it says what is there and changes nothing."""
+    script = str(TEMPLATE / "tests/stage/engine.sh")
+    subprocess.run([Path(sys.executable).with_name("shellcheck"), script], check=True)
+    containers.require()
+    run = subprocess.run([script], capture_output=True, text=True, check=True)
+    assert [line.split(" ")[0] for line in sorted(run.stdout.splitlines())] == [
+        "python:3.13-slim",
+        "stage-runner:latest",
+    ]
 
 
 def test_uv_is_the_one_the_tests_know(bake: Bake) -> None:
