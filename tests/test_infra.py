@@ -57,6 +57,7 @@ def project(bake: Callable[..., BakedProject], tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     with google_setup(tmp_path_factory.mktemp("google") / "stage") as stage:
+        stage.project.services.clear()
         yield stage
 
 
@@ -269,7 +270,8 @@ def test_a_dry_run_prints_what_would_be_run(project: BakedProject, prepared: Ste
         r"gcloud .*\b(create|create-oidc|enable|add|add-iam-policy-binding|set-cleanup-policies)\b.* |gh variable set|gh api --method"
     )
     end = next(i for i, line in enumerate(stage.commands) if "variable set CLOUD_IMAGE" in line) + 1
-    really = {unquoted(line) for line in stage.commands[:end] if changing.match(line)}
+    commands = [line.replace(f"{project.folder}/", "") for line in stage.commands[:end]]
+    really = {unquoted(line) for line in commands if changing.match(line)}
     printed = {
         unquoted(
             line.replace("PROJECT_NUMBER", NUMBER).replace("REPOSITORY_ID", "4711").replace("OWNER_ID", "815")

@@ -227,7 +227,7 @@ def delete(kind: str, operation: bool = False) -> Handle:
 
 
 def _routes() -> list[tuple[str, str, str, Handle]]:
-    at = rf"/v1/projects/(?:{PROJECT}|-)"
+    at = rf"/v1/projects/(?:{PROJECT}|{NUMBER}|-)"
     name = r"(?P<name>[^/:]+)"
     manager, iam, storage = (
         "cloudresourcemanager.googleapis.com",
@@ -293,6 +293,7 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         ("POST", secrets, f"{at}/secrets/{name}:setIamPolicy", write_policy("secret")),
         ("GET", budgets, budget, list_budgets),
         ("POST", budgets, budget, make_budget),
+        ("GET", budgets, f"{budget}/{name}", show("budget")),
         ("PATCH", budgets, f"{budget}/{name}", change_budget),
         ("DELETE", budgets, f"{budget}/{name}", delete("budget")),
         ("GET", vertex, jobs, list_jobs),

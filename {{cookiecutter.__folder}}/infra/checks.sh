@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034,SC2153
+# shellcheck shell=bash disable=SC2034,SC2153,SC2154
 # What can be known beforehand is found out here, so that nothing is left half done: each finding is one sentence.
 
 # check CHECK...: makes those checks, and sets $launcher, $trainer, $image and $pool besides what they set.

@@ -1,9 +1,9 @@
-# shellcheck shell=bash disable=SC2034,SC2153
+# shellcheck shell=bash disable=SC2034,SC2153,SC2154
 # What setup and destroy share: names, options, checks, and running a command or only printing it.
 # Written for bash 3.2, which is what macOS has.
 set -euo pipefail
 infra=$(dirname "${BASH_SOURCE[0]}")
-# shellcheck source=names.sh
+# shellcheck source-path=SCRIPTDIR source=names.sh
 . "$infra/names.sh"
 
 DRY_RUN=${DRY_RUN:-}
