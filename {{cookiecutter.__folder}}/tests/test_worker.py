@@ -1,6 +1,7 @@
 """The worker: what it makes of a bare machine, and that nothing is lost or done twice when that is taken away."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from {{ cookiecutter.package_name }} import storage
 from {{ cookiecutter.package_name }}.cloud import job, sync, worker
@@ -21,6 +24,8 @@ from {{ cookiecutter.package_name }}.config import CONFIGS
 from {{ cookiecutter.package_name }}.errors import UserError
 from {{ cookiecutter.package_name }}.storage import StorageUnavailable
 from {{ cookiecutter.package_name }}.train import train
+from {{ cookiecutter.package_name }}.training.distributed import Processes
+from {{ cookiecutter.package_name }}.training.restore import agree
 
 from .conftest import ALONE, SMALL
 from .test_resume import measured
@@ -285,15 +290,15 @@ def test_other_clouds_have_no_secrets_and_say_so(attempt, bucket, monkeypatch):
         ({"RUN_ID": "a", "CLUSTER_SPEC": "{}"}, "CLUSTER_SPEC cannot be understood"),
     ],
 )
-def test_a_wrong_environment_is_one_sentence(env, says, tmp_path):
-    command = [sys.executable, "-m", f"{PACKAGE}.cloud.worker"]
-    clean = {name: text for name, text in os.environ.items() if not name.startswith("RUN_")}
-    done = subprocess.run(
-        command, env={**clean, **env}, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == job.EXIT_FINAL
-    assert says in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_a_wrong_environment_is_one_sentence(env, says, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("RUN_")]:
+        monkeypatch.delenv(name)
+    for name, text in env.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.setattr(sys, "argv", ["worker"])
+    with pytest.raises(SystemExit, match=says) as ended:
+        worker.main()
+    assert len(str(ended.value).splitlines()) == 1
 
 
 # The real training, killed and taken away
@@ -323,7 +328,7 @@ def machine(tmp_path, digits):
     return start
 
 
-LONG = (*SMALL, "trainer.max_epochs=150", "checkpoint.steps=20")
+LONG = (*SMALL, "trainer.max_epochs=60", "checkpoint.steps=8")
 
 
 def wait_for_checkpoint(folder, after):
@@ -362,25 +367,26 @@ def test_killed_and_preempted_on_other_machines_it_ends_with_the_same_bits_and_l
     assert len(run["starts"]) == 3
 
 
-def test_processes_that_found_different_checkpoints_go_on_from_the_first_ones(
-    small_config, run_folder, digits, tmp_path
-):
-    train(small_config("checkpoint.keep=5"), run_folder(), ALONE)
-    roots = [tmp_path / "0", tmp_path / "1"]  # of two machines
-    for root in roots:
-        shutil.copytree(tmp_path / "runs", root)
-    for newer in roots[0].glob("test/checkpoints/step-00000012-*"):
-        newer.unlink()
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    given = [f"data.folder={digits}", "run.id=test", "run.root=${oc.env:RANK}"]
-    done = subprocess.run(
-        [*command, "-m", f"{PACKAGE}.train", *SMALL, *given],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "different steps [9, 12]" in done.stdout + done.stderr
-    assert list(roots[0].glob("test/checkpoints/step-00000012-*"))
+def agreed(rank, step, store, results):
+    """What a process gets that has found the checkpoint of `step`."""
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    state = step and {"position": {"step": step}, "model": {"weight": torch.full((3,), step)}}
+    found = agree(Processes(rank, 2, torch.device("cpu")), state)
+    results.put((rank, found and found["model"]["weight"].tolist()))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("steps", [(9, 12), (9, None), (None, 12), (9, 9)])
+def test_processes_that_found_different_checkpoints_take_the_first_ones(steps, tmp_path):
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    processes = [
+        context.Process(target=agreed, args=(rank, step, tmp_path / "store", results))
+        for rank, step in enumerate(steps)
+    ]
+    for process in processes:
+        process.start()
+    found = dict(results.get(timeout=60) for _ in steps)
+    for process in processes:
+        process.join()
+    assert found[0] == found[1] == (steps[0] and [steps[0]] * 3)
