@@ -75,7 +75,7 @@ def test_a_bucket_that_fails_during_uploads_loses_nothing(stage: Stage) -> None:
     ("setting", "says"),
     [
         ("cloud.image=IMAGE@sha256:" + "0" * 64, r"image|digest"),
-        ("cloud.secrets={WANDB_API_KEY: no-such-secret}", r"no-such-secret"),
+        ("+cloud.secrets.WANDB_API_KEY=no-such-secret", r"no-such-secret"),
         ("cloud.max_cost_usd=0.01", r"max_cost_usd|USD"),
         ("model.wdith=3", r"did you mean model\.width\?"),
         ("cloud.machine=l5", r"l4"),
@@ -98,7 +98,7 @@ def test_a_secret_that_vanishes_ends_the_job_without_training(stage: Stage) -> N
     stage.launcher.granted["soon-gone"] = {"roles/secretmanager.viewer"}
     stage.vertex.capacity.clear()
     try:
-        job = stage.start("no-secret", "cloud.secrets={WANDB_API_KEY: soon-gone}", "trainer.max_epochs=2")
+        job = stage.start("no-secret", "+cloud.secrets.WANDB_API_KEY=soon-gone", "trainer.max_epochs=2")
         del stage.identity.secrets["soon-gone"]
     finally:
         stage.vertex.capacity.set()
@@ -121,7 +121,7 @@ def test_a_secret_is_in_no_request_log_or_result(stage: Stage) -> None:
     value = "a-very-secret-value-0123456789"
     stage.identity.secret("quiet", value, readers=(stage.trainer,))
     stage.launcher.granted["quiet"] = {"roles/secretmanager.viewer"}
-    job = stage.start("quiet", "cloud.secrets={SOME_KEY: quiet}", "trainer.max_epochs=2", "tracking=none")
+    job = stage.start("quiet", "+cloud.secrets.SOME_KEY=quiet", "trainer.max_epochs=2", "tracking=none")
     stage.vertex.wait(job, {SUCCEEDED}, timeout=200)
     assert value not in json.dumps(job.resource)
     assert value not in "\n".join(job.lines())

@@ -122,6 +122,7 @@ def test_a_mistake_is_one_sentence_before_anything_slow_is_imported(tmp_path, se
         ("data.folder=/data/digits", "is on this machine only"),
         ("restore.from=earlier", "is on this machine only; give restore.from="),
         ("cloud.bucket=null", "would lose the results"),
+        ("trainer.compile=true", "needs a C compiler, and the image has none"),
         ("cloud.max_cost_usd=0.5", "This run could cost 1.97 USD (1 x 0.98 USD x 2 h), more than"),
     ],
 )

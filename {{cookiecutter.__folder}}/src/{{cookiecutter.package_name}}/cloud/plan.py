@@ -180,6 +180,14 @@ def _refuse_what_stays_here(config: DictConfig) -> None:
         raise UserError(f"data.folder={folder} is on this machine only; give a folder below data/.")
     if not cloud.bucket and cloud.backend != "local":
         raise UserError("cloud.bucket=null would lose the results; give cloud.bucket=gs://...")
+    dockerfile = CONFIGS.parent / "Dockerfile"
+    if config.trainer.compile and cloud.machine != "process" and dockerfile.is_file():
+        # torch.compile makes C code on the way to the GPU's; without this the job would fail at its first step.
+        if not re.search(r"gcc|clang|build-essential", dockerfile.read_text(encoding="utf-8")):
+            raise UserError(
+                "trainer.compile=true needs a C compiler, and the image has none: let the Dockerfile's last stage "
+                "install gcc and libc6-dev, or leave it out."
+            )
     if cloud.bucket and source and "://" not in source:
         raise UserError(
             f"restore.from={source} is on this machine only; give restore.from={cloud.bucket}/runs/{source}, "
@@ -225,9 +233,4 @@ def _environment(
         from .code import uri
 
         env[words.RUN_CODE] = uri(packed, cloud.bucket)
-    if cloud.secrets and cloud.project:
-        env[words.RUN_SECRETS] = ",".join(
-            f"{variable}=projects/{cloud.project}/secrets/{name}/versions/latest"
-            for variable, name in cloud.secrets.items()
-        )
     return env

@@ -227,7 +227,7 @@ class Vertex:
 
     def _environment(self, job: Job) -> dict[str, str]:
         environment = dict(job.env)
-        if job.secrets and RUN_SECRETS not in environment:
+        if job.secrets:
             where = f"projects/{self._project_if_known()}/secrets"
             environment[RUN_SECRETS] = ",".join(
                 f"{variable}={where}/{name}/versions/latest"
