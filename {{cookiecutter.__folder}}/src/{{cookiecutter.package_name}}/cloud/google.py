@@ -6,6 +6,7 @@ google-auth and requests take a third of a second to import, so that waits until
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import random
 import threading
@@ -65,6 +66,8 @@ def _find_login() -> tuple[Credentials, str | None] | GoogleError:
     # The worker is on one, and may well have started before its metadata server.
     if RUN_ID not in os.environ:
         os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
+    # Its warnings of each attempt are half-told stories; what comes of them is said by the errors here.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     import google.auth
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
     from google.oauth2.credentials import Credentials as PersonCredentials
