@@ -164,6 +164,12 @@ def add_version(project: Project, match: Match, request: Request) -> Resource:
     return {"name": name, "state": "ENABLED", "clientSpecifiedPayloadChecksum": "dataCrc32c" in payload}
 
 
+def list_versions(project: Project, match: Match, request: Request) -> Resource:
+    secret = project.get("secret", match["name"])
+    numbers = range(len(secret["versions"]), 0, -1)
+    return {"versions": [{"name": f"{secret['name']}/versions/{n}", "state": "ENABLED"} for n in numbers]}
+
+
 def read_version(project: Project, match: Match, request: Request) -> Resource:
     secret = project.get("secret", match["name"])
     if not secret["versions"]:
@@ -263,6 +269,7 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         ("DELETE", storage, bucket, delete("bucket")),
         ("GET", storage, f"{bucket}/o", list_objects),
         ("GET", storage, f"{bucket}/storageLayout", show_layout),
+        ("GET", storage, f"{bucket}/managedFolders", list_objects),
         ("GET", storage, f"{bucket}/iam", read_policy("bucket")),
         ("PUT", storage, f"{bucket}/iam", write_policy("bucket")),
         ("POST", registry, repositories, make_repository),
@@ -288,6 +295,7 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         ("GET", secrets, f"{at}/secrets/{name}", show_secret),
         ("DELETE", secrets, f"{at}/secrets/{name}", delete("secret")),
         ("POST", secrets, f"{at}/secrets/{name}:addVersion", add_version),
+        ("GET", secrets, f"{at}/secrets/{name}/versions", list_versions),
         ("GET", secrets, f"{at}/secrets/{name}/versions/latest:access", read_version),
         ("GET", secrets, f"{at}/secrets/{name}:getIamPolicy", read_policy("secret")),
         ("POST", secrets, f"{at}/secrets/{name}:setIamPolicy", write_policy("secret")),
