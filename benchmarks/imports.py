@@ -1,10 +1,7 @@
 """How long the programs of a bake take to answer, over what `import hydra` takes in the same environment."""
 
-import subprocess
-import time
-
 from baking import BakedProject, clean_env
-from measure import Result, alternate, ratios, summary
+from measure import Result, alternate, ratios, summary, timed
 
 PROGRAMS = {
     "hydra": ["python", "-c", "import hydra"],
@@ -20,20 +17,9 @@ def measure(project: BakedProject, rounds: int) -> list[Result]:
     """Starts each program of a bake whose environment is installed."""
 
     def start(program: str, *words: str) -> float:
-        begin = time.perf_counter()
-        result = subprocess.run(
-            [project.folder / ".venv/bin" / program, *words],
-            check=False,
-            cwd=project.folder,
-            env=clean_env(),
-            capture_output=True,
-            text=True,
-        )
-        took = time.perf_counter() - begin
+        command = [project.folder / ".venv/bin" / program, *words]
         refused = "wdith" in " ".join(words)
-        if result.returncode != refused:
-            raise RuntimeError(f"{program} {words} exited {result.returncode}: {result.stderr}")
-        return took
+        return timed(command, status=int(refused), cwd=project.folder, env=clean_env())
 
     members = {name: lambda words=words: start(*words) for name, words in PROGRAMS.items()}
     seconds = alternate(members, rounds)  # the warm-up round compiles to .pyc files

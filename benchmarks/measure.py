@@ -2,9 +2,12 @@
 
 import json
 import statistics
-from collections.abc import Callable, Mapping
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,25 @@ def alternate(
             if number >= 0:
                 seconds[name].append(took)
     return seconds
+
+
+def timed(command: Sequence[str | Path], status: int = 0, **options: Any) -> float:
+    """Seconds that a program takes from its start to its end.
+
+    Args:
+        status: the exit status that it should have.
+        options: for subprocess.run, such as cwd and env.
+
+    Raises:
+        RuntimeError: it had another one.
+    """
+    begin = time.perf_counter()
+    result = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", **options)
+    took = time.perf_counter() - begin
+    if result.returncode != status:
+        words = " ".join(map(str, command))
+        raise RuntimeError(f"{words} exited {result.returncode}: {result.stdout}\n{result.stderr}")
+    return took
 
 
 def summary(group: str, name: str, values: list[float], unit: str = "x", aim: str = "") -> Result:

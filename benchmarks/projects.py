@@ -13,15 +13,15 @@ WORK = ROOT / "build" / "bench"
 LIGHTNING = "pytorch-lightning==2.6.6"
 
 
-def baked_project() -> BakedProject:
-    """Bakes build/bench/bench anew, installs its lock and makes the data of both experiments."""
-    shutil.rmtree(WORK / "bench", ignore_errors=True)
+def baked_project(name: str = "Bench", data: tuple[str, ...] = ("digits", "shapes")) -> BakedProject:
+    """Bakes build/bench/<name> anew, installs its lock and makes the data."""
+    shutil.rmtree(WORK / name.lower(), ignore_errors=True)
     WORK.mkdir(parents=True, exist_ok=True)
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirected(1, nowhere.fileno()):
-        project = bake_into(WORK, project_name="Bench")
+        project = bake_into(WORK, project_name=name)
     project.run("uv", "sync", "--frozen")
-    for data in ("digits", "shapes"):
-        project.run("uv", "run", "--frozen", "prepare", f"data={data}")
+    for each in data:
+        project.run("uv", "run", "--frozen", "prepare", f"data={each}")
     return project
 
 

@@ -1,6 +1,6 @@
 """`make bench`: measures bakes and training against the alternatives and prints a table of ratios.
 
-ARGS="--quick" takes under two minutes; ARGS="--only training" measures one group.
+ARGS="--quick" takes some minutes; ARGS="--only training" measures one group.
 """
 
 import argparse
@@ -13,8 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # baking.py: one way to bake, for tests and benchmarks
 
 import bakes
+import data
+import images
 import imports
+import launching
+import preemption
 import projects
+import pytest
 from measure import Result, load, save
 from rich.console import Console
 from rich.table import Table
@@ -86,6 +91,27 @@ class Bench:
             rows += train(f"{name}, GPU", 5, f"experiment={name}", *gpu)
         return rows
 
+    def launch(self) -> list[Result]:
+        gcloud = shutil.which("gcloud")
+        if gcloud is None:
+            console.print("launch is not measured: there is no gcloud here to compare it with.")
+            return []
+        return launching.measure(self.project, gcloud, rounds=1 if self.quick else 7)
+
+    def image(self) -> list[Result]:
+        project = projects.baked_project("Images", data=())  # its code is changed
+        try:
+            return images.measure(project, rounds=1 if self.quick else 2, say=console.print)
+        except pytest.skip.Exception as reason:
+            console.print(f"Images are not measured: {reason}")
+            return []
+
+    def data(self) -> list[Result]:
+        return data.measure(self.project, rounds=1 if self.quick else 7)
+
+    def preemption(self) -> list[Result]:
+        return preemption.measure(self.project, quick=self.quick)
+
 
 def table(results: list[Result]) -> Table:
     """All rows with their units; the range is of single rounds, and wide on a machine that is not idle."""
@@ -107,22 +133,21 @@ def table(results: list[Result]) -> Table:
 
 def main() -> None:
     """Measures what was asked for, prints the table and writes build/bench/results.json."""
-    groups = ("bake", "training", "checkpoint", "start")
+    groups = ("bake", "training", "checkpoint", "start", "launch", "image", "data", "preemption")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few rounds: under two minutes, rough numbers")
+    parser.add_argument("--quick", action="store_true", help="few rounds, rough numbers, no images")
     parser.add_argument("--only", choices=groups, action="append", help="one group; can be given again")
     args = parser.parse_args()
     bench, results = Bench(args.quick), []
     measures: dict[str, Callable[[], list[Result]]] = {name: getattr(bench, name) for name in groups}
     projects.WORK.mkdir(parents=True, exist_ok=True)
-    for name in args.only or groups:
+    # an image with torch takes minutes even once
+    for name in args.only or [name for name in groups if not (args.quick and name == "image")]:
         console.print(f"measuring: {name}")
         results += measures[name]()
         save(projects.WORK / "results.json", results)
     console.print(table(results))
-    console.print(
-        "x is a ratio: speed over speed, time over time or memory over memory. One thread computes."
-    )
+    console.print("x is a ratio: speed over speed, time over time or bytes over bytes. One thread computes.")
 
 
 if __name__ == "__main__":
