@@ -17,7 +17,7 @@ FORBIDDEN_AT_IMPORT = {
     "storage": {"torch", "config", "cli", "data", "models", "training"},
     "launch": {"torch", "numpy", "wandb", "matplotlib", "requests", "google", "fsspec", "rich"},
     "runs": {"torch", "numpy", "wandb", "matplotlib"},
-    "cloud.worker": {"torch", "numpy", "wandb", "matplotlib"},
+    "cloud.worker.worker": {"torch", "numpy", "wandb", "matplotlib"},
 }
 # whole folders, imports inside functions included
 FORBIDDEN_EVER = {

@@ -36,13 +36,13 @@ configs/tracking/none.yaml configs/tracking/wandb.yaml configs/trainer/default.y
 src/PACKAGE/__init__.py src/PACKAGE/cli.py src/PACKAGE/config.py src/PACKAGE/errors.py
 src/PACKAGE/evaluate.py src/PACKAGE/identity.py src/PACKAGE/launch.py src/PACKAGE/prepare.py
 src/PACKAGE/runs.py src/PACKAGE/storage.py src/PACKAGE/sweep.py src/PACKAGE/train.py
-src/PACKAGE/cloud/__init__.py src/PACKAGE/cloud/attempts.py src/PACKAGE/cloud/backends.py
-src/PACKAGE/cloud/cluster.py src/PACKAGE/cloud/code.py src/PACKAGE/cloud/docker.py src/PACKAGE/cloud/job.py
-src/PACKAGE/cloud/local.py src/PACKAGE/cloud/observed.py src/PACKAGE/cloud/overlay.py
+src/PACKAGE/cloud/__init__.py src/PACKAGE/cloud/worker/attempts.py src/PACKAGE/cloud/backends.py
+src/PACKAGE/cloud/worker/cluster.py src/PACKAGE/cloud/code.py src/PACKAGE/cloud/docker.py src/PACKAGE/cloud/job.py
+src/PACKAGE/cloud/local.py src/PACKAGE/cloud/worker/observed.py src/PACKAGE/cloud/worker/overlay.py
 src/PACKAGE/cloud/places.py src/PACKAGE/cloud/plan.py src/PACKAGE/cloud/prices.csv
-src/PACKAGE/cloud/prices.py src/PACKAGE/cloud/pull.py src/PACKAGE/cloud/records.py
-src/PACKAGE/cloud/results.py src/PACKAGE/cloud/settings.py src/PACKAGE/cloud/sync.py
-src/PACKAGE/cloud/worker.py src/PACKAGE/cloud/worker_log.py
+src/PACKAGE/cloud/prices.py src/PACKAGE/cloud/worker/pull.py src/PACKAGE/cloud/records.py
+src/PACKAGE/cloud/results.py src/PACKAGE/cloud/worker/settings.py src/PACKAGE/cloud/worker/sync.py
+src/PACKAGE/cloud/worker/__init__.py src/PACKAGE/cloud/worker/__main__.py src/PACKAGE/cloud/worker/worker.py src/PACKAGE/cloud/worker/log.py
 src/PACKAGE/data/__init__.py src/PACKAGE/data/base.py src/PACKAGE/data/digits.py src/PACKAGE/data/mnist.py
 src/PACKAGE/data/shapes.py src/PACKAGE/data/split.py
 src/PACKAGE/models/__init__.py src/PACKAGE/models/cnn.py src/PACKAGE/models/unet.py

@@ -9,8 +9,8 @@ import pytest
 import xxhash
 
 from {{ cookiecutter.package_name }} import storage
-from {{ cookiecutter.package_name }}.cloud import sync
-from {{ cookiecutter.package_name }}.cloud.sync import Mirror
+from {{ cookiecutter.package_name }}.cloud.worker import sync
+from {{ cookiecutter.package_name }}.cloud.worker.sync import Mirror
 from {{ cookiecutter.package_name }}.errors import UserError
 from {{ cookiecutter.package_name }}.storage import StorageUnavailable
 

@@ -16,10 +16,11 @@ import torch
 import torch.distributed as dist
 
 from {{ cookiecutter.package_name }} import storage
-from {{ cookiecutter.package_name }}.cloud import job, sync, worker
-from {{ cookiecutter.package_name }}.cloud.cluster import Node
-from {{ cookiecutter.package_name }}.cloud.settings import Settings
-from {{ cookiecutter.package_name }}.cloud.worker import Worker
+from {{ cookiecutter.package_name }}.cloud import job
+from {{ cookiecutter.package_name }}.cloud.worker import __main__, sync, worker
+from {{ cookiecutter.package_name }}.cloud.worker.cluster import Node
+from {{ cookiecutter.package_name }}.cloud.worker.settings import Settings
+from {{ cookiecutter.package_name }}.cloud.worker.worker import Worker
 from {{ cookiecutter.package_name }}.config import CONFIGS
 from {{ cookiecutter.package_name }}.errors import UserError
 from {{ cookiecutter.package_name }}.storage import StorageUnavailable
@@ -113,7 +114,7 @@ def test_an_error_of_the_training_is_final_and_costs_the_next_attempt_nothing(at
 def test_a_lost_process_is_tried_again_and_a_bad_setting_is_not(attempt, bucket):
     assert attempt("raise SystemExit(1)", processes=2) == job.EXIT_RETRY
     assert bucket("outcome.json") is None
-    noted = "import os; from {{ cookiecutter.package_name }}.cloud import observed\n"
+    noted = "import os; from {{ cookiecutter.package_name }}.cloud.worker import observed\n"
     noted += "observed.note('no such setting', final=True); raise SystemExit(1)"
     assert attempt(noted, processes=2) == job.EXIT_FINAL
     assert bucket("outcome.json")["reason"] == "no such setting"
@@ -182,7 +183,7 @@ def unavailable(*_, **__):
 
 
 def test_a_bucket_that_does_not_answer_at_the_start_is_worth_a_retry(attempt, monkeypatch):
-    monkeypatch.setattr("{{ cookiecutter.package_name }}.cloud.attempts.read_text", unavailable)
+    monkeypatch.setattr("{{ cookiecutter.package_name }}.cloud.worker.attempts.read_text", unavailable)
     assert attempt("print('trained')") == job.EXIT_RETRY
 
 
@@ -297,7 +298,7 @@ def test_a_wrong_environment_is_one_sentence(env, says, monkeypatch):
         monkeypatch.setenv(name, text)
     monkeypatch.setattr(sys, "argv", ["worker"])
     with pytest.raises(SystemExit, match=says) as ended:
-        worker.main()
+        __main__.main()
     assert len(str(ended.value).splitlines()) == 1
 
 

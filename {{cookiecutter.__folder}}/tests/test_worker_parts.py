@@ -8,9 +8,9 @@ import tarfile
 
 import pytest
 
-from {{ cookiecutter.package_name }}.cloud import cluster, observed
-from {{ cookiecutter.package_name }}.cloud.overlay import lay
-from {{ cookiecutter.package_name }}.cloud.pull import explain, pull
+from {{ cookiecutter.package_name }}.cloud.worker import cluster, observed
+from {{ cookiecutter.package_name }}.cloud.worker.overlay import lay
+from {{ cookiecutter.package_name }}.cloud.worker.pull import explain, pull
 from {{ cookiecutter.package_name }}.errors import UserError
 from {{ cookiecutter.package_name }}.storage import StorageUnavailable
 
@@ -165,7 +165,7 @@ def test_nodes_of_vertex_ai_find_each_other(kind, index, rank):
     assert (node.rank, node.count, node.master, node.processes) == (rank, 3, ("first", 2222), 2)
     command = " ".join(node.command(["trainer.max_epochs=3"]))
     assert f"torch.distributed.run --nnodes 3 --node-rank {rank} --master-addr first" in command
-    assert command.endswith(".cloud.observed {{ cookiecutter.package_name }}.train trainer.max_epochs=3")
+    assert command.endswith(".cloud.worker.observed {{ cookiecutter.package_name }}.train trainer.max_epochs=3")
 
 
 def test_one_node_with_one_gpu_or_none_needs_no_torchrun():

@@ -13,7 +13,9 @@ from typing import Any, Protocol
 
 # What the worker in the container is told by its environment. Secrets are named there, never given.
 RUN_ID = "RUN_ID"
-RUN_OUTPUT = "RUN_OUTPUT"  # URI of the run's folder in the bucket; absent: results stay on the machine
+RUN_OUTPUT = (
+    "RUN_OUTPUT"  # URI of the run's folder in the bucket; absent: results stay on the machine
+)
 RUN_DATA = "RUN_DATA"  # what `dvc pull` fetches; absent: the data is there already
 RUN_CODE = "RUN_CODE"  # URI of an archive to lay over the image; absent: the image's own code
 RUN_SECRETS = "RUN_SECRETS"  # VARIABLE=resource, separated by commas

@@ -180,19 +180,22 @@ def _refuse_what_stays_here(config: DictConfig) -> None:
         raise UserError(f"data.folder={folder} is on this machine only; give a folder below data/.")
     if not cloud.bucket and cloud.backend != "local":
         raise UserError("cloud.bucket=null would lose the results; give cloud.bucket=gs://...")
-    dockerfile = CONFIGS.parent / "Dockerfile"
-    if config.trainer.compile and cloud.machine != "process" and dockerfile.is_file():
-        # torch.compile makes C code on the way to the GPU's; without this the job would fail at its first step.
-        if not re.search(r"gcc|clang|build-essential", dockerfile.read_text(encoding="utf-8")):
-            raise UserError(
-                "trainer.compile=true needs a C compiler, and the image has none: let the Dockerfile's last stage "
-                "install gcc and libc6-dev, or leave it out."
-            )
+    if config.trainer.compile and cloud.machine != "process" and not _image_has_compiler():
+        raise UserError(
+            "trainer.compile=true needs a C compiler, and the image has none: let the Dockerfile's last stage "
+            "install gcc and libc6-dev, or leave it out."
+        )
     if cloud.bucket and source and "://" not in source:
         raise UserError(
             f"restore.from={source} is on this machine only; give restore.from={cloud.bucket}/runs/{source}, "
             "or another URI."
         )
+
+
+def _image_has_compiler() -> bool:
+    """Tell whether the Dockerfile installs one; without it torch.compile would fail at the job's first step."""
+    text = (CONFIGS.parent / "Dockerfile").read_text(encoding="utf-8")
+    return re.search(r"gcc|clang|build-essential", text) is not None
 
 
 def _pack(config: DictConfig) -> bytes | None:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import storage
-from ..errors import UserError
-from ..storage import StorageUnavailable
+from ... import storage
+from ...errors import UserError
+from ...storage import StorageUnavailable
 
 # In what DVC prints. The network comes first: its errors may hold words of the others.
 NETWORK = re.compile(

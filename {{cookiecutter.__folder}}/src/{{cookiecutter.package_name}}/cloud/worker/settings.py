@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..config import check_run_id
-from ..errors import UserError
-from . import job
+from ...config import check_run_id
+from ...errors import UserError
+from .. import job
 
 
 @dataclass(frozen=True)

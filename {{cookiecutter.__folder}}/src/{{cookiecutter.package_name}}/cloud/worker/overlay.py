@@ -9,9 +9,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from ..errors import UserError
-from ..storage import fetch
-from .code import PARTS
+from ...errors import UserError
+from ...storage import fetch
+from ..code import PARTS
 
 
 def lay(uri: str, root: Path) -> None:

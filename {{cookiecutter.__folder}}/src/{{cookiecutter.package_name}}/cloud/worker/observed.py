@@ -1,4 +1,4 @@
-"""Runs a program and notes why it failed, if it says so: `python -m ...cloud.observed MODULE ARGUMENT...`
+"""Runs a program and notes why it failed, if it says so: `python -m ...cloud.worker.observed MODULE ARGUMENT...`
 
 An exit status passes through torchrun changed, and tells too little: whether another attempt may help is decided
 from the note, a file named by the environment that the first process to fail writes.
@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from ..storage import StorageUnavailable
+from ...storage import StorageUnavailable
 
 NOTE = "RUN_FAILURE_NOTE"
 

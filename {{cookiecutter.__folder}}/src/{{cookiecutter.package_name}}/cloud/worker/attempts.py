@@ -13,10 +13,10 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from ..errors import UserError
-from ..storage import read_text, write_text
-from .job import State
-from .records import ATTEMPTS, OUTCOME
+from ...errors import UserError
+from ...storage import read_text, write_text
+from ..job import State
+from ..records import ATTEMPTS, OUTCOME
 
 
 class Attempts:

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import xxhash
 
-from .. import storage
-from ..errors import UserError
-from ..storage import StorageUnavailable, fetch, list_files, remove, store
-from .records import ATTEMPTS, LOG, OUTCOME, RECORD
+from ... import storage
+from ...errors import UserError
+from ...storage import StorageUnavailable, fetch, list_files, remove, store
+from ..records import ATTEMPTS, LOG, OUTCOME, RECORD
 
 # As `training` names them, which is not imported here: it needs torch.
 CHECKPOINT = re.compile(r"step-(?P<step>\d{8,})-(?P<digest>[0-9a-f]{32})\.pt")

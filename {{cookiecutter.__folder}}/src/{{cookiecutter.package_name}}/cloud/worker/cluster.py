@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ...errors import UserError
 
 CLUSTER_SPEC = "CLUSTER_SPEC"  # set by Vertex AI: the addresses of all nodes, and which one this is
 PORT = 29500  # torchrun's own default, where the service names none
-TRAIN = f"{(__package__ or '').rpartition('.')[0]}.train"
+TRAIN = f"{(__package__ or '').rpartition('.cloud.')[0]}.train"
 OBSERVED = f"{__package__}.observed"
 
 

@@ -1,4 +1,4 @@
-"""The program of the container: `python -m ...cloud.worker OVERRIDE...` makes a training out of a bare machine.
+"""One attempt of a run, in the container: makes a training out of a bare machine.
 
 It gets code, secrets, data and what an earlier attempt has left, trains, and keeps the results in the bucket while
 it does. Its exit status says whether another attempt may help: see `job.py`.
@@ -10,25 +10,24 @@ import importlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import traceback
 from pathlib import Path
 from types import FrameType
 
-from ..errors import UserError
-from ..storage import StorageUnavailable, read_text
+from ...errors import UserError
+from ...storage import StorageUnavailable, read_text
+from ..job import EXIT_FINAL, EXIT_RETRY, State
+from ..records import LOCAL_HOME, LOG
 from .attempts import Attempts
-from .cluster import Node, this_node
-from .job import EXIT_FINAL, EXIT_RETRY, State
+from .cluster import Node
+from .log import WorkerLog
 from .observed import NOTE, read_note
 from .overlay import lay
 from .pull import pull
-from .records import LOCAL_HOME, LOG
 from .settings import Settings
 from .sync import Mirror, final_patience
-from .worker_log import WorkerLog
 
 MARGIN = (
     10.0,
@@ -135,8 +134,8 @@ class Worker:
         if not self.settings.secrets:
             return {}
         try:
-            google = importlib.import_module(".google", __package__)
-            errors = importlib.import_module(".google_errors", __package__)
+            google = importlib.import_module("..google", __package__)
+            errors = importlib.import_module("..google_errors", __package__)
         except ImportError:
             raise UserError(
                 "Secrets are read from Google Cloud only; leave cloud.secrets empty."
@@ -321,19 +320,3 @@ class Worker:
         except UserError as error:
             self.log.say(f"this attempt's end is not noted: {error}")
         return EXIT_RETRY if code == 0 and trouble else code
-
-
-def main() -> None:
-    """Run the worker with the environment and the arguments of this process."""
-    args = [arg for arg in sys.argv[1:] if not arg.startswith("run.id=")]
-    try:
-        worker = Worker(Settings.read(os.environ), this_node(os.environ, args), args, Path.cwd())
-    except UserError as error:
-        sys.exit(str(error))
-    code = worker.run()
-    sys.stdout.flush()
-    os._exit(code)  # an upload that hangs must not keep a machine
-
-
-if __name__ == "__main__":
-    main()
