@@ -36,7 +36,8 @@ RUN : {MARK} && pip install --no-cache-dir uv==UV \\
 ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app/src
 ENTRYPOINT ["python", "-m", "PACKAGE.cloud.worker"]
 """
-NAMES = ("base", "user", "torch and CUDA", "other packages", "code")
+LAYERS = ("user", "torch and CUDA", "other packages", "code")  # those on the base, of which there are some
+EMPTY = 100  # bytes that a layer of nothing has at most
 CUDA = re.compile(r"torch$|triton$|nvidia-|cuda-")
 
 
@@ -56,7 +57,7 @@ class Images:
     ) -> None:
         self.project, self.folder, self.host, self.env, self.say = project, folder, host, env, say
         self.seconds: dict[str, dict[str, list[float]]] = {OURS: {}, SINGLE: {}}
-        self.moved: dict[str, int] = {}
+        self.moved: dict[tuple[str, str], int] = {}
         self._changes = 0
         uv = re.search(r"uv==([\d.]+)", project.read("Dockerfile"))
         assert uv, "which uv the Dockerfile installs"
@@ -75,7 +76,7 @@ class Images:
         digest = images.push(kind, f"{name}:{number}")
         pushed = time.perf_counter()
         new = [size for one, size in blobs(self.folder).items() if one not in before]
-        self.moved[f"{kind} {number}"] = sum(new)
+        self.moved[kind, number] = sum(new)
         self.note(kind, build=built - begin, push=pushed - built)
         return f"{name}@{digest}"
 
@@ -122,9 +123,13 @@ class Images:
         return end - begin
 
     def sizes(self, kind: str, number: str) -> list[int]:
-        """Compressed bytes of each layer, lowest first, without empty ones."""
+        """Compressed bytes of each layer, lowest first, without those that are empty."""
         found = layers(self.host, kind.partition(":")[2], number)
-        return [size for size in found.values() if size > 200]
+        return [size for size in found.values() if size > EMPTY]
+
+    def pushed(self, kind: str, change: str) -> list[int]:
+        """Bytes that the registry got for each change of a kind."""
+        return [size for (of, number), size in self.moved.items() if of == kind and number.startswith(change)]
 
 
 @contextmanager
@@ -183,19 +188,12 @@ def compare(here: Images, rounds: int) -> list[Result]:
     for kind in members:
         here.seconds[kind].clear()
     total = alternate(members, rounds, warmup=0)
-    code = [size for key, size in here.moved.items() if key.startswith(f"{OURS} code")]
-    single = [size for key, size in here.moved.items() if key.startswith(f"{SINGLE} code")]
-    number = next(key.split()[1] for key in here.moved if key.startswith(f"{SINGLE} code"))
+    number = next(number for kind, number in here.moved if kind == SINGLE)
     whole = sum(here.sizes(SINGLE, number))
     here.project.run("uv", "add", "--quiet", "--no-sync", "iniconfig")
     here.commit("A small dependency")
     here.publish(OURS, "dependency")
-    dependency = here.moved[f"{OURS} dependency"]
-    for name, before, after in zip(NAMES, first, here.sizes(OURS, "dependency"), strict=True):
-        moves = {"code": "with each change of the code"}.get(
-            name, "with a new dependency" if before != after else "once"
-        )
-        here.say(f"layer {name}: {before / 1e6:.3f} MB compressed, moved {moves}")
+    tell_layers(here, first, here.sizes(OURS, "dependency"))
     wheels = cuda_wheels(here.project)
     say = "a change of the code to a submitted job: ours / single stage"
     phases = ("build", "push", "submit")
@@ -207,20 +205,36 @@ def compare(here: Images, rounds: int) -> list[Result]:
         summary(
             "image",
             "bytes pushed for a change of the code: ours",
-            [size / 1e3 for size in code],
+            [size / 1e3 for size in here.pushed(OURS, "code")],
             "kB",
             "< 100",
         ),
         summary(
             "image",
             "bytes pushed for a change of the code: single stage",
-            [size / 1e6 for size in single],
+            [size / 1e6 for size in here.pushed(SINGLE, "code")],
             "MB",
         ),
-        summary("image", "bytes pushed for a small new dependency: ours", [dependency / 1e6], "MB"),
+        summary(
+            "image",
+            "bytes pushed for a small new dependency: ours",
+            [size / 1e6 for size in here.pushed(OURS, "dependency")],
+            "MB",
+        ),
         summary("image", "whole image / its CUDA wheels, both compressed: ours", [sum(first) / wheels]),
         summary("image", "whole image / its CUDA wheels, both compressed: single stage", [whole / wheels]),
     ]
+
+
+def tell_layers(here: Images, first: list[int], later: list[int]) -> None:
+    """Says how large each layer is, and what moves it."""
+    base = len(first) - len(LAYERS)
+    here.say(f"layer base: {sum(first[:base]) / 1e6:.3f} MB compressed, moved once")
+    for name, before, after in zip(LAYERS, first[base:], later[base:], strict=True):
+        moves = "with a new dependency" if before != after else "once"
+        if name == "code":
+            moves = "with each change of the code"
+        here.say(f"layer {name}: {before / 1e6:.3f} MB compressed, moved {moves}")
 
 
 def cuda_wheels(project: BakedProject) -> int:
