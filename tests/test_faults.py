@@ -164,7 +164,7 @@ def test_by_hand_with_settings_of_ones_own(stage: Stage, pushed: WorkflowRun) ->
         "train.yml", "main", inputs={"overrides": text, "machine": "cpu", "spot": "false", "hours": "1"}
     )
     assert not run.succeeded  # what is in $( ) is no setting, and not run either
-    assert "by-hand" not in {job.name for job in stage.vertex.jobs()}
+    assert "by-hand" not in {job.resource["displayName"] for job in stage.vertex.jobs()}
     inputs = {"overrides": "trainer.max_epochs=2 tracking=none run.id=by-hand", "machine": "cpu"}
     run = stage.github.dispatch("train.yml", "main", inputs=inputs | {"spot": "false", "hours": "1"})
     assert run.succeeded, run.log[-5000:]

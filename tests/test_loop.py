@@ -20,8 +20,12 @@ from stage.vertex import SUCCEEDED, TrainingJob
 @pytest.fixture(scope="module")
 def job(stage: Stage, pushed: WorkflowRun) -> TrainingJob:
     """The job that the push has started, when it is over."""
-    run_id = summary(pushed)["run"]
-    return stage.vertex.wait(run_id, timeout=400)
+    return stage.vertex.wait(summary(pushed)["run"], timeout=400)
+
+
+def run_id(job: TrainingJob) -> str:
+    """The run that a job is for."""
+    return job.resource["displayName"]
 
 
 def summary(run: WorkflowRun) -> dict[str, str]:
@@ -58,35 +62,35 @@ def test_the_job_is_the_pushed_image_by_digest_under_the_time_limit(stage: Stage
 
 def test_it_trains_on_the_data_of_the_bucket(stage: Stage, job: TrainingJob) -> None:
     assert job.state == SUCCEEDED, "\n".join(job.lines())
-    results = stage.results(job.name)
+    results = stage.results(run_id(job))
     expected = {"metrics.json", "report.md", "model.safetensors", "config.yaml", "worker.log", "plots/learning_curves.png"}
     assert expected <= set(results), "\n".join(job.lines())
     assert json.loads(results["metrics.json"])["test/accuracy"] > 0.97
     assert any(path.startswith("checkpoints/step-") for path in results)
-    assert stage.outcome(job.name)["state"] == "succeeded"
+    assert stage.outcome(run_id(job))["state"] == "succeeded"
     # The image holds no data: what it trained on came from where `dvc push` had put it.
     assert stage.bucket.count("GET", r"dvc(%2F|/)files") > 0
 
 
 def test_the_run_records_commit_and_image(stage: Stage, job: TrainingJob) -> None:
-    run = json.loads(stage.results(job.name)["run.json"])
+    run = json.loads(stage.results(run_id(job))["run.json"])
     assert run["commit"] == stage.project.run("git", "rev-parse", "HEAD").stdout.strip()
     assert job.resource["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["imageUri"] in json.dumps(run)
 
 
 def test_runs_lists_fetches_and_prices_it(stage: Stage, job: TrainingJob) -> None:
     listed = stage.run("runs", "list").stdout
-    assert re.search(rf"{job.name[:12]}.*succeeded", listed), listed
-    cost = stage.run("runs", "cost", job.name).stdout
+    assert re.search(rf"{run_id(job)[:15]}.*succeeded", listed), listed
+    cost = stage.run("runs", "cost", run_id(job)).stdout
     assert float(re.findall(r"\d+\.\d+", cost.split("USD")[0])[-1]) >= 0
-    stage.run("runs", "fetch", job.name)
-    folder = stage.project.folder / "runs" / job.name
-    assert (folder / "model.safetensors").read_bytes() == stage.results(job.name)["model.safetensors"]
-    assert stage.run("evaluate", f"run={job.name}", "device=cpu").returncode == 0
+    stage.run("runs", "fetch", run_id(job))
+    folder = stage.project.folder / "runs" / run_id(job)
+    assert (folder / "model.safetensors").read_bytes() == stage.results(run_id(job))["model.safetensors"]
+    assert stage.run("evaluate", f"run={run_id(job)}", "device=cpu").returncode == 0
 
 
 def test_runs_logs_gives_what_the_container_printed(stage: Stage, job: TrainingJob) -> None:
-    shown = stage.run("runs", "logs", job.name).stdout
+    shown = stage.run("runs", "logs", run_id(job)).stdout
     assert "loss" in shown
     assert "test/accuracy" in shown
 
@@ -138,10 +142,9 @@ def test_what_is_not_pushed_travels_without_a_new_image(stage: Stage, job: Train
     stage.vertex.wait(overlaid, {SUCCEEDED}, timeout=200)
     assert "this is not in the image" in "\n".join(overlaid.lines())
     assert layers(stage.registry, stage.image.partition("/")[2], "main") == images
-    archives = stage.bucket.objects("code/")
-    assert len(archives) == 1
-    assert next(iter(archives)).split("/")[-1] in stage.results("overlaid")["run.json"].decode()
-    assert len(next(iter(archives.values()))) < 200_000
+    ((archive, size),) = stage.bucket.objects("code/").items()
+    assert archive in stage.results("overlaid")["run.json"].decode()
+    assert size < 200_000
 
 
 def test_the_rehearsal_runs_the_same_image_here(stage: Stage, job: TrainingJob) -> None:

@@ -71,7 +71,7 @@ class Stage:
     def results(self, run_id: str) -> dict[str, bytes]:
         """What the bucket holds of a run: path in its folder -> content."""
         prefix = f"runs/{run_id}/"
-        return {name.removeprefix(prefix): data for name, data in self.bucket.objects(prefix).items()}
+        return {name.removeprefix(prefix): self.bucket.read(name) for name in self.bucket.objects(prefix)}
 
     def outcome(self, run_id: str) -> dict:
         """What the worker says has become of a run."""
