@@ -26,7 +26,7 @@ from stage.vertex import vertex
 
 OURS, SINGLE = "bench-image:ours", "bench-image:single-stage"
 MARK = "single-stage-of-the-benchmark"  # finds its gigabytes in the build cache
-# The same lock, base, uv and .dockerignore; what is not in it is what most people's first Dockerfile has not either.
+# Of the same lock, base, uv and .dockerignore as ours.
 SINGLE_STAGE = f"""
 FROM python:3.13-slim
 WORKDIR /app
@@ -127,10 +127,6 @@ class Images:
         found = layers(self.host, kind.partition(":")[2], number)
         return [size for size in found.values() if size > EMPTY]
 
-    def pushed(self, kind: str, change: str) -> list[int]:
-        """Bytes that the registry got for each change of a kind."""
-        return [size for (of, number), size in self.moved.items() if of == kind and number.startswith(change)]
-
 
 @contextmanager
 def stage(project: BakedProject, folder: Path) -> Iterator[tuple[str, Environment]]:
@@ -188,41 +184,38 @@ def compare(here: Images, rounds: int) -> list[Result]:
     for kind in members:
         here.seconds[kind].clear()
     total = alternate(members, rounds, warmup=0)
-    number = next(number for kind, number in here.moved if kind == SINGLE)
-    whole = sum(here.sizes(SINGLE, number))
+    say = "a change of the code to a submitted job: ours / single stage"
+    rows = [summary("image", say, ratios(total[OURS], total[SINGLE]))]
+    for phase in ("build", "push", "submit"):
+        ours, single = (here.seconds[kind][phase] for kind in members)
+        rows.append(summary("image", f"{say}; {phase} alone", ratios(ours, single)))
     here.project.run("uv", "add", "--quiet", "--no-sync", "iniconfig")
     here.commit("A small dependency")
     here.publish(OURS, "dependency")
     tell_layers(here, first, here.sizes(OURS, "dependency"))
-    wheels = cuda_wheels(here.project)
-    say = "a change of the code to a submitted job: ours / single stage"
-    phases = ("build", "push", "submit")
-    times = [(say, total)] + [
-        (f"{say}; {phase} alone", {kind: here.seconds[kind][phase] for kind in members}) for phase in phases
-    ]
+    return rows + bytes_rows(here, sum(first))
+
+
+def bytes_rows(here: Images, size: int) -> list[Result]:
+    """What was pushed, and the images over their wheels; `size` is that of ours."""
+    number = next(number for kind, number in here.moved if kind == SINGLE)
+    wheels, single = cuda_wheels(here.project), sum(here.sizes(SINGLE, number))
+
+    def row(name: str, values: list[float], unit: str = "x", aim: str = "") -> Result:
+        return summary("image", name, values, unit, aim)
+
+    def pushed(kind: str, change: str, divisor: float) -> list[float]:
+        """What the registry got for each change of a kind."""
+        found = here.moved.items()
+        return [moved / divisor for (of, number), moved in found if of == kind and number.startswith(change)]
+
+    code, wheel = "bytes pushed for a change of the code", "whole image / its CUDA wheels, both compressed"
     return [
-        *(summary("image", name, ratios(took[OURS], took[SINGLE])) for name, took in times),
-        summary(
-            "image",
-            "bytes pushed for a change of the code: ours",
-            [size / 1e3 for size in here.pushed(OURS, "code")],
-            "kB",
-            "< 100",
-        ),
-        summary(
-            "image",
-            "bytes pushed for a change of the code: single stage",
-            [size / 1e6 for size in here.pushed(SINGLE, "code")],
-            "MB",
-        ),
-        summary(
-            "image",
-            "bytes pushed for a small new dependency: ours",
-            [size / 1e6 for size in here.pushed(OURS, "dependency")],
-            "MB",
-        ),
-        summary("image", "whole image / its CUDA wheels, both compressed: ours", [sum(first) / wheels]),
-        summary("image", "whole image / its CUDA wheels, both compressed: single stage", [whole / wheels]),
+        row(f"{code}: ours", pushed(OURS, "code", 1e3), "kB", "< 100"),
+        row(f"{code}: single stage", pushed(SINGLE, "code", 1e6), "MB"),
+        row("bytes pushed for a small new dependency: ours", pushed(OURS, "dependency", 1e6), "MB"),
+        row(f"{wheel}: ours", [size / wheels]),
+        row(f"{wheel}: single stage", [single / wheels]),
     ]
 
 
@@ -263,7 +256,8 @@ def cuda_wheels(project: BakedProject) -> int:
 
 def image_tags() -> frozenset[Tag]:
     """What fits Python 3.13 on the x86-64 Linux of the base image."""
-    platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(17, 42)] + ["manylinux2014_x86_64"]
+    platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(5, 42)]
+    platforms += [f"manylinux{name}_x86_64" for name in ("1", "2010", "2014")]
     tags = [*cpython_tags((3, 13), platforms=platforms), *compatible_tags((3, 13), "cp313", platforms)]
     return frozenset(tags)
 
