@@ -1,7 +1,7 @@
 """Work that a preemption costs: steps that are trained twice, counted in the training's own log. Not timed.
 
 A worker trains in a folder of its own, a machine, and its bucket is a plain folder. It is taken away once after a
-quarter and once after three quarters of the steps between two checkpoints, and another machine goes on.
+quarter and once after three quarters of the way between two checkpoints, and another machine goes on.
 """
 
 import json
@@ -21,7 +21,7 @@ from measure import Result, summary
 MOMENTS = (0.25, 0.75)
 EVERY = 100  # steps
 EPOCHS = 60
-MINUTES = 60  # of the hour
+MINUTE = 60  # seconds; as many of them are an hour
 PATIENCE = 600  # seconds that anything may take on a machine that also does something else
 SETTINGS = ("tracking=none", "trainer.device=cpu", "trainer.log_every=1", "evaluate=false")
 
@@ -103,7 +103,7 @@ def measure(project: BakedProject, quick: bool) -> list[Result]:
             what = f"{notice.name}, a checkpoint a minute: steps trained twice"
             shares, _ = preempted(project, notice, None)
             row(f"{what} / steps of a minute", shares)
-            hours = [100 * share / MINUTES for share in shares]
+            hours = [100 * share / MINUTE for share in shares]
             row(f"{what} / steps of an hour, preempted once", hours, "%")
         what = f"{notice.name}, a checkpoint every {EVERY} steps: steps trained twice"
         shares, steps = preempted(project, notice, EVERY)
@@ -136,7 +136,10 @@ def preempted(project: BakedProject, notice: signal.Signals, every: int | None) 
         for number, moment in enumerate(MOMENTS, start=1):
             step = machine.wait(lambda m=machine, after=first: m.saved(after))
             interval = every or step - first
-            machine.wait(lambda m=machine, until=step + moment * interval: m.trained() >= until or None)
+            if every:
+                machine.wait(lambda m=machine, until=step + moment * every: m.trained() >= until or None)
+            else:
+                time.sleep(moment * MINUTE)
             machine.take_away(notice)
             last = machine.trained()
             machine = start(number)
