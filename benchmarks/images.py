@@ -66,6 +66,7 @@ class Images:
 
     def publish(self, kind: str, number: str) -> str:
         """Builds and pushes; notes seconds and bytes; gives the image by its digest."""
+        images.remove(kind)  # one that loses its name would stay; the cache keeps its layers
         begin = time.perf_counter()
         commit = self.project.run("git", "rev-parse", "HEAD").stdout.strip()
         options = ["--build-arg", f"REVISION={commit}"] if kind == OURS else ["--file", str(self._single)]
