@@ -2,12 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import xxhash
 from stage.github import WorkflowRun
 from stage.scene import Stage
-from stage.vertex import CANCELLED, FAILED, OVER, RUNNING, SUCCEEDED
+from stage.vertex import CANCELLED, FAILED, OVER, SUCCEEDED
 
 # Slow enough to be disturbed: a checkpoint every third step, and a thousand steps.
 LONG = ("trainer.max_epochs=60", "checkpoint.steps=3", "trainer.log_every=3", "tracking=none")
@@ -140,9 +141,9 @@ def test_past_the_time_limit_it_is_stopped_with_its_results_saved(stage: Stage) 
 
 def test_the_provider_ends_a_worker_that_does_not(stage: Stage) -> None:
     job = stage.start("clock", *ENDLESS, "cloud.max_hours=1")
-    stage.vertex.wait(job, {RUNNING}, timeout=60)
+    stage.vertex.wait(job, {"RUNNING"}, timeout=60)
     stage.vertex.wait_for_line(job, r"epoch 2/", timeout=120)
-    job.limit_seconds = job.running_seconds + 1  # an hour has passed
+    job.settings = replace(job.settings, seconds_per_hour=1)  # and so an hour has passed
     stage.vertex.wait(job, OVER, timeout=60)
     assert job.state == CANCELLED
     assert stage.vertex.containers() == []

@@ -48,7 +48,8 @@ class Stage:
 
     def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Runs one of the project's programs as a person who is logged in on a laptop would."""
-        return self.project.run("uv", "run", "--no-sync", *command, check=check, **(self.laptop | env))
+        environment = self.laptop | env
+        return self.project.run("uv", "run", "--no-sync", *command, check=check, timeout=600, **environment)
 
     def launch(self, *overrides: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """`launch cloud=vertex` on a machine without a GPU, for training is real here."""
@@ -57,7 +58,7 @@ class Stage:
 
     def start(self, run_id: str, *overrides: str, **env: str) -> TrainingJob:
         """Launches a run under this id and gives its job."""
-        self.launch(f"run.id={run_id}", *overrides, **env)
+        self.launch(f"run.id={run_id}", *overrides, check=True, **env)
         return self.vertex.job(run_id)
 
     def commit(self, message: str, **files: str) -> None:
@@ -93,7 +94,7 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
         enter = opened.enter_context
         setup = enter(google_setup(folder / "setup"))
         project.run("git", "remote", "add", "origin", f"https://github.com/{setup.github.repository}.git")
-        project.run("make", "cloud-setup", f"PROJECT={PROJECT}", **setup.env)
+        project.run("make", "cloud-setup", f"PROJECT={PROJECT}", check=True, timeout=600, **setup.env)
         variables = setup.github.variables
         known = enter(
             identity(
