@@ -163,7 +163,6 @@ def measure(project: BakedProject, rounds: int, say: Callable[[str], None]) -> l
     Raises:
         pytest's Skipped: Docker or its registry is not there.
     """
-    containers.require()
     with TemporaryDirectory(dir=project.folder.parent, prefix=".bench-") as name:
         folder = Path(name)
         with stage(project, folder) as (host, env):

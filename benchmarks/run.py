@@ -23,6 +23,7 @@ import pytest
 from measure import Result, load, save
 from rich.console import Console
 from rich.table import Table
+from stage import containers
 
 # A log has no width; in 80 columns the names would take four lines each.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
@@ -99,8 +100,9 @@ class Bench:
         return launching.measure(self.project, gcloud, rounds=1 if self.quick else 7)
 
     def image(self) -> list[Result]:
-        project = projects.baked_project("Images", data=())  # its code is changed
         try:
+            containers.require()
+            project = projects.baked_project("Images", data=())  # its code is changed
             return images.measure(project, rounds=1 if self.quick else 2, say=console.print)
         except pytest.skip.Exception as reason:
             console.print(f"Images are not measured: {reason}")
