@@ -19,7 +19,7 @@ demo: .venv/requirements.txt  ## bake the template into build/demo (anew), make 
 	$(MAKE) --no-print-directory -C build/demo setup data train
 
 test: .venv/requirements.txt .tools/npm/installed  ## everything that proves the template (ARGS="-k resume" for a part)
-	pytest $(ARGS)
+	pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 engine:  ## prepare a Docker engine and the stand-in images for the loop (Debian, as root; says what it does)
 	tests/stage/engine.sh
