@@ -36,7 +36,7 @@ lint: .venv/requirements.txt
 	pyright
 	zizmor --offline --quiet .github
 
-bench: .venv/requirements.txt  ## measure bakes and training against the alternatives
+bench: .venv/requirements.txt  ## measure bakes, training, images and launches against the alternatives
 	python benchmarks/run.py $(ARGS)
 
 clean:  ## remove what the other commands made

@@ -45,7 +45,7 @@ PLANTED = (
 )
 # Torch's part of the lock is setuptools here, and the rest what Hydra needs, which comes as source: seconds to build.
 SMALL = {"torch": ["setuptools"], "all": ["setuptools", "antlr4-python3-runtime==4.9.3"]}
-BASE, ACCOUNT, TORCH, ALL, CODE = range(5)  # layers; that of WORKDIR, which is empty, comes last
+BASE, ACCOUNT, TORCH, ALL, LAUNCHING, CODE = range(6)  # layers; that of WORKDIR, which is empty, comes last
 
 
 def with_dependencies(project: BakedProject, torch: list[str], **kinds: list[str]) -> None:
@@ -129,7 +129,7 @@ def test_uv_is_the_one_the_tests_know(bake: Bake) -> None:
 def test_no_key_and_no_data_gets_in(small: BakedProject, tmp_path: Path) -> None:
     """In no layer: neither by name nor by content."""
     entries = list(images.contents("test-image:small", tmp_path))
-    found = {entry.name for layer, entry, _ in entries if layer == CODE and entry.isfile()}
+    found = {entry.name for layer, entry, _ in entries if layer >= LAUNCHING and entry.isfile()}
     assert f"app/src/{small.package}/train.py" in found
     assert {"app/configs/train.yaml", "app/dvc.yaml", "app/.dvc/config", "app/pyproject.toml"} <= found
     assert "app/data/leaves.dvc" in found
@@ -138,9 +138,11 @@ def test_no_key_and_no_data_gets_in(small: BakedProject, tmp_path: Path) -> None
     assert [entry.name for _, entry, content in entries if MARKER in content] == []
 
 
-def test_only_the_code_is_in_the_last_layer(small: BakedProject, tmp_path: Path) -> None:
+def test_only_the_code_is_in_the_last_layers(small: BakedProject, tmp_path: Path) -> None:
     """And all of it: what git tracks below src and configs."""
-    entries = [entry for layer, entry, _ in images.contents("test-image:small", tmp_path) if layer >= CODE]
+    entries = [
+        entry for layer, entry, _ in images.contents("test-image:small", tmp_path) if layer >= LAUNCHING
+    ]
     tracked = {f"app/{path}" for path in small.files() if path.startswith(("src/", "configs/"))}
     planted = {f"app/{name.format(package=small.package)}" for name in PLANTED}
     other = {"app/.dvc/config", "app/data/leaves.dvc", "app/dvc.yaml", "app/pyproject.toml"}

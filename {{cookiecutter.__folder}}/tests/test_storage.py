@@ -30,6 +30,7 @@ def test_a_transfer_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
         raise ConnectionResetError("connection reset by peer")
 
     monkeypatch.setattr(LocalFileSystem, "get_file", breaks_off)
+    monkeypatch.setattr(storage, "PATIENCE", 0.05)
     (tmp_path / "new").write_bytes(b"new")
     (tmp_path / "old").write_bytes(b"old")
     with pytest.raises(UserError, match="connection reset by peer"):
