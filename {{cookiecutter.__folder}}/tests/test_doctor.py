@@ -138,9 +138,11 @@ def test_a_disabled_secret_is_found(server):
     assert "my-wandb, for WANDB_API_KEY, is disabled" in problem.what
 
 
-def test_a_secret_that_only_the_job_may_see_is_fine(server):
+def test_a_secret_that_only_the_job_may_see_is_a_note(server):
     server.refuse("GET", NEWEST, 403, "no")
-    assert doctor.check_secret("my-project", "WANDB_API_KEY", "my-wandb") == []
+    problem = only(doctor.check_secret("my-project", "WANDB_API_KEY", "my-wandb"))
+    assert not problem.fatal
+    assert "cannot be seen by this login" in problem.what
 
 
 # -- quotas --------------------------------------------------------------------------------------

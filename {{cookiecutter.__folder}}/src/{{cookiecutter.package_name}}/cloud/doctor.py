@@ -123,8 +123,9 @@ def check_secret(project: str, variable: str, name: str) -> list[Problem]:
         )
         return [Problem(f"{what} has no value", remedy)]
     except RefusedError:
-        # Only the job's own account must read it; a launcher with the least roles cannot even look.
-        return []
+        # Only the job's own account must read it, and whoever may not look is not told whether it exists.
+        remedy = f"if there is none the job will fail at its start; see `gcloud secrets list --project={project}`"
+        return [Problem(f"{what} cannot be seen by this login", remedy, fatal=False)]
     if state == "ENABLED":
         return []
     return [Problem(f"{what} is {str(state).lower()}", "enable its newest version or add one")]
