@@ -11,6 +11,7 @@ from pathlib import Path
 
 from baking import BakedProject
 
+from stage import containers
 from stage.bucket import Bucket, bucket
 from stage.github import GitHub, github
 from stage.google_identity import Account, Identity, identity
@@ -142,7 +143,15 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
         # The project's own tests are run by test_generated.py; here the workflow's first job only has to wait for some.
         makefile = project.read("Makefile")
         scene.commit("Which data", Makefile=re.sub(r"(?m)^(check|test):.*\n(\t.*\n)+", "", makefile) + QUICK)
+        opened.callback(remove_images, host)
         yield scene
+
+
+def remove_images(host: str) -> None:
+    """Takes what was pulled from a registry, or pushed to it, off the engine; its build cache stays."""
+    found = containers.docker("images", "--quiet", f"{host}/*/*/*").stdout.split()
+    if found:
+        containers.docker("rmi", "--force", *dict.fromkeys(found))
 
 
 def condition(setup: Setup):

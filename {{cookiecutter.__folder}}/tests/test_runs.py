@@ -11,7 +11,7 @@ import xxhash
 from {{ cookiecutter.package_name }} import runs
 from {{ cookiecutter.package_name }}.cloud import places, records
 from {{ cookiecutter.package_name }}.cloud.job import State
-from tests.fake_backend import FakeBackend
+from .fake_backend import FakeBackend
 
 CONFIG = """
 backend: %s

@@ -183,7 +183,7 @@ def unavailable(*_, **__):
 
 
 def test_a_bucket_that_does_not_answer_at_the_start_is_worth_a_retry(attempt, monkeypatch):
-    monkeypatch.setattr("{{ cookiecutter.package_name }}.cloud.worker.attempts.read_text", unavailable)
+    monkeypatch.setattr(f"{PACKAGE}.cloud.worker.attempts.read_text", unavailable)
     assert attempt("print('trained')") == job.EXIT_RETRY
 
 
