@@ -16,6 +16,7 @@ from {{ cookiecutter.package_name }} import launch
 from {{ cookiecutter.package_name }}.cloud import backends, code, records
 from {{ cookiecutter.package_name }}.cloud.job import Problem, State
 from {{ cookiecutter.package_name }}.errors import UserError
+
 from .fake_backend import DIGEST, FakeBackend
 
 # Priced as a machine of a cloud; what would be asked of the cloud is asked of a FakeBackend.

@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from {{ cookiecutter.package_name }}.cloud import docker, local, records
 from {{ cookiecutter.package_name }}.cloud.job import Job, Machine, State
 from {{ cookiecutter.package_name }}.errors import UserError
-from tests.conftest import SMALL
+
+from .conftest import SMALL
 
 CLOUD = {
     "backend": "local",

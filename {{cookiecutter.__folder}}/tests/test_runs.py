@@ -11,6 +11,7 @@ import xxhash
 from {{ cookiecutter.package_name }} import runs
 from {{ cookiecutter.package_name }}.cloud import places, records
 from {{ cookiecutter.package_name }}.cloud.job import State
+
 from .fake_backend import FakeBackend
 
 CONFIG = """
