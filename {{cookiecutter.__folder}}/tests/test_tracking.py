@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import wandb
 
 from {{ cookiecutter.package_name }}.train import train
 
@@ -12,6 +13,7 @@ from .wandb_file import records
 
 def read_back(folder):
     """Give all that was tracked offline for a run: run ids, configs, history rows."""
+    wandb.teardown()  # its own process has then written all it was given, on a busy machine too
     ids, configs, rows = [], [], []
     for path in sorted(folder.path.glob("wandb/offline-run-*/run-*.wandb")):
         for record in records(path):
