@@ -22,7 +22,7 @@ test: .venv/requirements.txt .tools/npm/installed  ## everything that proves the
 ifdef ARGS
 	pytest $(ARGS)
 else
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-engine test-others
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-engine test-others
 endif
 
 # What starts containers stays in one process; the rest does not wait for it.
