@@ -122,8 +122,8 @@ def assert_parses(project: BakedProject) -> None:
                 ast.parse(content)
             case "json" | "ipynb":
                 json.loads(content)
-            case "sh":
-                subprocess.run(["/bin/sh", "-n", project.folder / path], check=True)
+            case "sh" | "infra/setup" | "infra/destroy":
+                subprocess.run(["/bin/bash", "-n", project.folder / path], check=True)
     subprocess.run(
         ["/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "make", "-n", "help"],
         cwd=project.folder,
