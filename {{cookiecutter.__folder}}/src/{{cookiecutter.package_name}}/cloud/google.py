@@ -12,6 +12,9 @@ import random
 import threading
 import time
 import warnings
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -35,6 +38,8 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TIMEOUT = 30  # seconds, for one answer
 DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt, give or take a half
 IDEMPOTENT = ("GET", "HEAD", "PUT", "DELETE")
+
+_ahead: float | None = None  # seconds that Google's clock is ahead of `time.monotonic()`
 
 
 def endpoint(service: str, region: str = "") -> str:
@@ -208,6 +213,21 @@ def request(
             time.sleep(delays.pop(0) * random.uniform(0.5, 1.5))  # noqa: S311
 
 
+def now() -> datetime:
+    """Tell the time by Google's clock, as of its last answer; by this machine's as long as there was none."""
+    if _ahead is None:
+        return datetime.now(UTC)
+    return datetime.fromtimestamp(time.monotonic() + _ahead, UTC)
+
+
+def _note_time(date: str | None) -> None:
+    """Set the clock by the `Date` that an answer was given at."""
+    global _ahead
+    with suppress(TypeError, ValueError):  # a proxy may have taken it away, or written something else
+        if date:
+            _ahead = parsedate_to_datetime(date).timestamp() - time.monotonic()
+
+
 _sessions = threading.local()  # a session of requests is for one thread
 
 
@@ -223,7 +243,7 @@ def _send(method: str, url: str, body: Any, params: Any, headers: Any, login: bo
             AuthorizedSession(credentials) if credentials else requests.Session()
         )
     try:
-        return sessions[id(credentials)].request(
+        response = sessions[id(credentials)].request(
             method, url, json=body, params=params, headers=headers, timeout=TIMEOUT
         )
     except (requests.RequestException, TransportError) as error:
@@ -233,6 +253,9 @@ def _send(method: str, url: str, body: Any, params: Any, headers: Any, login: bo
         ) from error
     except GoogleAuthError as error:
         raise _no_token(error, credentials) from error
+    if login:  # other hosts are not Google's
+        _note_time(response.headers.get("Date"))
+    return response
 
 
 def _no_token(error: Exception, credentials: Any) -> GoogleError:

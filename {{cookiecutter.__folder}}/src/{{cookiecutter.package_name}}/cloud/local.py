@@ -30,6 +30,7 @@ from .job import (
     RUN_DATA,
     Handle,
     Job,
+    Leftover,
     Problem,
     State,
     Status,
@@ -170,6 +171,17 @@ class Local:
         found = [self.status(path.parent.name) for path in self.runs.glob(f"*/{JOB}")]
         known = [status for status in found if status]
         return sorted(known, key=lambda status: status.created, reverse=True)
+
+    def leftovers(self) -> list[Leftover]:
+        """Give nothing: what was started here ends with its job."""
+        return []
+
+    def remove(self, leftover: Leftover) -> None:
+        """Do nothing: there are no leftovers here."""
+
+    def now(self) -> datetime:
+        """Tell the time; the clock of this provider is this machine's."""
+        return datetime.now(UTC)
 
     def follow(self, run_id: str) -> int:
         """Print what the job prints until it ends, and give its exit status; Ctrl-C stops the job."""
