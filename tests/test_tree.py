@@ -33,12 +33,12 @@ configs/model/unet.yaml configs/optimizer/adamw.yaml configs/optimizer/sgd.yaml
 configs/scheduler/constant.yaml configs/scheduler/cosine.yaml configs/sweep/lr.yaml
 configs/task/classification.yaml configs/task/depth.yaml configs/task/segmentation.yaml
 configs/tracking/none.yaml configs/tracking/wandb.yaml configs/trainer/default.yaml notebooks/explore.ipynb
-src/PACKAGE/__init__.py src/PACKAGE/cli.py src/PACKAGE/config.py src/PACKAGE/errors.py
+src/PACKAGE/__init__.py src/PACKAGE/atomic.py src/PACKAGE/cli.py src/PACKAGE/config.py src/PACKAGE/errors.py
 src/PACKAGE/evaluate.py src/PACKAGE/identity.py src/PACKAGE/launch.py src/PACKAGE/prepare.py
 src/PACKAGE/runs.py src/PACKAGE/storage.py src/PACKAGE/sweep.py src/PACKAGE/train.py
 src/PACKAGE/cloud/__init__.py src/PACKAGE/cloud/worker/attempts.py src/PACKAGE/cloud/backends.py
 src/PACKAGE/cloud/worker/cluster.py src/PACKAGE/cloud/code.py src/PACKAGE/cloud/docker.py src/PACKAGE/cloud/job.py
-src/PACKAGE/cloud/local.py src/PACKAGE/cloud/worker/observed.py src/PACKAGE/cloud/worker/overlay.py
+src/PACKAGE/cloud/ledger.py src/PACKAGE/cloud/local.py src/PACKAGE/cloud/worker/observed.py src/PACKAGE/cloud/worker/overlay.py
 src/PACKAGE/cloud/places.py src/PACKAGE/cloud/plan.py src/PACKAGE/cloud/prices.csv
 src/PACKAGE/cloud/prices.py src/PACKAGE/cloud/worker/pull.py src/PACKAGE/cloud/records.py
 src/PACKAGE/cloud/results.py src/PACKAGE/cloud/worker/settings.py src/PACKAGE/cloud/worker/sync.py
@@ -52,7 +52,7 @@ src/PACKAGE/training/plots.py src/PACKAGE/training/progress.py src/PACKAGE/train
 src/PACKAGE/training/restore.py src/PACKAGE/training/run_folder.py src/PACKAGE/training/schedules.py
 src/PACKAGE/training/scoring.py src/PACKAGE/training/state.py src/PACKAGE/training/tasks.py
 src/PACKAGE/training/tracking.py src/PACKAGE/training/weights.py
-tests/__init__.py tests/conftest.py tests/fake_backend.py tests/test_checkpoint.py tests/test_config.py
+tests/__init__.py tests/conftest.py tests/fake_backend.py tests/test_ledger.py tests/test_checkpoint.py tests/test_config.py
 tests/test_data.py tests/test_experiments.py tests/test_launch.py tests/test_local.py tests/test_mnist.py
 tests/test_notebook.py tests/test_prepare.py tests/test_prices.py tests/test_resume.py tests/test_runs.py
 tests/test_storage.py tests/test_sync.py tests/test_tracking.py tests/test_training.py tests/test_worker.py

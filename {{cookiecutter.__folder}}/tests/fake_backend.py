@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from {{ cookiecutter.package_name }}.cloud.job import Handle, Job, Problem, State, Status
+from {{ cookiecutter.package_name }}.cloud.job import (
+    Handle,
+    Job,
+    Leftover,
+    Problem,
+    State,
+    Status,
+)
 from {{ cookiecutter.package_name }}.errors import UserError
 
 DIGEST = "registry.example/train@sha256:" + "1" * 64
@@ -22,6 +29,9 @@ class FakeBackend:
         jobs: run id -> its state and seconds.
         lines: what the jobs have printed.
         refusal: raised by whatever would need the network.
+        left: what `leftovers` finds.
+        clock: the provider's time.
+        labels: of every job that is in `jobs` or was submitted.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -31,6 +41,10 @@ class FakeBackend:
     submitted: list[Job] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    left: list[Leftover] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    clock: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    labels: dict[str, str] = field(default_factory=dict)
 
     def reference(self) -> str:
         return DIGEST.replace("@sha256:" + "1" * 64, ":main")
@@ -60,7 +74,8 @@ class FakeBackend:
         if run_id not in self.jobs:
             return None
         state, seconds = self.jobs[run_id]
-        return Status(run_id, state, datetime(2026, 1, 1, tzinfo=UTC), seconds)
+        created = datetime(2026, 1, 1, tzinfo=UTC)
+        return Status(run_id, state, created, seconds, name="jobs/1", labels=self.labels)
 
     def logs(self, run_id: str) -> Iterator[str]:
         self._call("logs")
@@ -73,6 +88,17 @@ class FakeBackend:
     def list(self) -> list[Status]:
         self._call("list")
         return [status for run_id in self.jobs if (status := self.status(run_id))]
+
+    def leftovers(self) -> list[Leftover]:
+        self._call("leftovers")
+        return self.left
+
+    def remove(self, leftover: Leftover) -> None:
+        self._call("remove")
+        self.removed.append(leftover.name)
+
+    def now(self) -> datetime:
+        return self.clock
 
     def _call(self, name: str) -> None:
         self.calls.append(name)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from {{ cookiecutter.package_name }} import launch
-from {{ cookiecutter.package_name }}.cloud import backends, code, records
+from {{ cookiecutter.package_name }}.cloud import backends, code, ledger, records
 from {{ cookiecutter.package_name }}.cloud.job import Problem, State
 from {{ cookiecutter.package_name }}.errors import UserError
 
@@ -26,6 +26,7 @@ PRICED = (
     "cloud.machine=l4",
     "cloud.max_hours=2",
     "cloud.max_cost_usd=10",
+    "cloud.max_month_usd=50",
     "cloud.max_attempts=5",
 )
 
@@ -84,7 +85,6 @@ def run_launch(
     ("setting", "sentence"),
     [
         ("model.wdith=3", "There is no model.wdith; did you mean model.width?"),
-        ("sweep=lr", "Sweeps in the cloud are not in yet; `uv run train sweep=lr` runs it here."),
         ("cloud.machine=l4", "cloud.machine=l4 is none of this machine; choose here, container"),
     ],
 )
@@ -116,7 +116,6 @@ def test_a_mistake_is_one_sentence_before_anything_slow_is_imported(tmp_path, se
         ("cloud.max_hours=inf", "would never end the job"),
         ("code=tree", "expected one of [image, worktree]"),
         ("+cloud.secrets.key=a", "cannot name an environment variable"),
-        ("--multirun", "Sweeps in the cloud are not in yet"),
         ("cloud.machine=l5", "There is no machine l5; did you mean l4?"),
         ("cloud.region=mars-north1", "no l4 in mars-north1, only in"),
         ("run.root=elsewhere", "run.root is for `uv run train`"),
@@ -124,7 +123,7 @@ def test_a_mistake_is_one_sentence_before_anything_slow_is_imported(tmp_path, se
         ("restore.from=earlier", "is on this machine only; give restore.from="),
         ("cloud.bucket=null", "would lose the results"),
         ("trainer.compile=true", "needs a C compiler, and the image has none"),
-        ("cloud.max_cost_usd=0.5", "This run could cost 1.97 USD (1 x 0.98 USD x 2 h), more than"),
+        ("cloud.max_cost_usd=0.5", "This run could cost 2.03 USD (1 x 1.01 USD x 2 h), more than"),
     ],
 )
 def test_what_cannot_work_or_costs_too_much_is_refused_before_anyone_is_asked(
@@ -138,15 +137,15 @@ def test_what_cannot_work_or_costs_too_much_is_refused_before_anyone_is_asked(
 def test_the_price_is_printed_with_its_date_before_the_guard(run_launch):
     done = run_launch("cloud.spot=true", "cloud.max_cost_usd=0.5")
     assert "l4: g2-standard-8 with 1 NVIDIA_L4 in us-central1, spot" in done.out
-    assert "0.47 USD an hour and node on spot, 0.98 on demand" in done.out
+    assert "0.50 USD an hour and node on spot, 1.01 on demand" in done.out
     assert "table of 20" in done.out
-    assert "at most   0.94 USD: 1 node, 2 hours" in done.out
-    assert "cloud.max_hours=1.06 or less" in str(done.status)
+    assert "at most   1.00 USD: 1 node, 2 hours" in done.out
+    assert "cloud.max_hours=1 or less" in str(done.status)
 
 
 def test_nodes_and_standard_machines_count_in_the_worst_case(run_launch):
     done = run_launch("cloud.spot=false", "cloud.nodes=3", "cloud.max_hours=1", "dry_run=true")
-    assert "at most   2.95 USD: 3 nodes, 1 hours" in done.err
+    assert "at most   3.04 USD: 3 nodes, 1 hours" in done.err
 
 
 def test_a_dry_run_prints_json_alone_and_changes_nothing(run_launch, backend, tmp_path):
@@ -194,7 +193,39 @@ def test_a_launch_is_on_record_before_it_is_submitted_and_complete_after(
     assert record is not None
     assert (before[0].job, record.job) == (None, "jobs/1")
     assert record.url == "https://console.example/jobs/1"
-    assert (record.worst_case_usd, record.branch, record.spot) == (0.94, "main", True)
+    assert (record.worst_case_usd, record.branch, record.spot) == (1.0, "main", True)
+
+
+def test_this_month_may_not_cost_more_than_was_allowed(run_launch, backend, bucket):
+    assert run_launch("run.id=first", "cloud.max_month_usd=3").status == 0
+    refused = run_launch("run.id=second", "cloud.max_month_usd=3")
+    assert "of cloud.max_month_usd=3 there were spent 0.00 and are reserved" in str(refused.status)
+    assert [job.run_id for job in backend.submitted] == ["first"]
+    assert records.read(str(bucket / "runs"), "second") is None
+    # What the first did cost, as far as it is known, takes the place of what it could have cost.
+    backend.jobs = {"first": (State.stopped, 360.0)}
+    assert run_launch("run.id=first", "cloud.max_month_usd=3").status == 0
+    month = ledger.month(str(bucket / "runs"), "2026-01")
+    assert month.spent == pytest.approx(0.1 * 1.01, abs=0.01)
+    assert len(month.entries) == 1 + 1
+
+
+def test_a_launch_that_was_refused_costs_nothing_and_one_that_may_run_keeps_its_money(
+    run_launch, backend, bucket, monkeypatch
+):
+    def refuse(job):
+        raise UserError("No such machine.")
+
+    def reserved():
+        return ledger.month(str(bucket / "runs"), "2026-01").reserved
+
+    monkeypatch.setattr(backend, "submit", refuse)
+    assert run_launch("run.id=first").status == "No such machine."
+    assert reserved() == 0
+    backend.jobs = {"first": (State.running, 1.0)}  # the answer was lost, the job was not
+    monkeypatch.setattr(launch, "refuse_active", lambda *given: None)
+    assert run_launch("run.id=first").status == "No such machine."
+    assert reserved() > 0
 
 
 def test_what_forbids_a_launch_is_one_line_with_its_remedy(run_launch, backend, bucket):
@@ -276,8 +307,8 @@ def test_a_summary_goes_to_the_page_of_the_workflow(run_launch, tmp_path, monkey
     for fact in (
         "| run | mine |",
         "https://console.example/jobs/1",
-        "0.98 USD an hour",
-        "1.97 USD",
+        "1.01 USD an hour",
+        "2.03 USD",
     ):
         assert fact in text
 

@@ -39,12 +39,14 @@ def test_eight_gpus_cost_eight_times_one():
     assert eight.on_demand == pytest.approx(8 * one.on_demand, rel=0.01)
 
 
-def test_the_fee_of_the_service_is_in_both_prices():
+def test_disk_address_and_the_fee_of_the_service_are_in_both_prices():
+    (row,) = (row for row in ROWS if (row["machine"], row["region"]) == ("l4", "us-central1"))
     plain, managed = (price(backend, "l4", "us-central1") for backend in ("gce", "vertex"))
-    assert plain.fee == 0
-    assert managed.fee > 0
-    assert managed.on_demand == pytest.approx(plain.on_demand + managed.fee)
-    assert managed.spot == pytest.approx(plain.spot + managed.fee)
+    assert plain.extra == prices.EXTRA["gce"]
+    assert managed.extra > plain.extra + 0.1 * float(row["on_demand"])
+    for cost in (plain, managed):
+        assert cost.on_demand == pytest.approx(float(row["on_demand"]) + cost.extra)
+        assert cost.spot == pytest.approx(float(row["spot"]) + cost.extra)
 
 
 def test_the_worst_case_is_rounded_up_to_a_cent():

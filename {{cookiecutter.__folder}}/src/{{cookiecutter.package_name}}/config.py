@@ -76,6 +76,11 @@ class TrainConfig:
     objective: str | None = MISSING
 
 
+class JobKind(Enum):
+    train = "train"
+    notebook = "notebook"
+
+
 class Code(Enum):
     image = "image"
     worktree = "worktree"
@@ -96,14 +101,20 @@ class CloudConfig:
     spot: bool = MISSING
     max_hours: float = MISSING
     max_cost_usd: float = MISSING
+    max_month_usd: float = MISSING
     max_attempts: int = MISSING
     secrets: dict[str, str] = MISSING
     one_per_branch: bool = MISSING
+    parallel: int = 1  # trials of a sweep at the same time
+    zones: list[str] | None = None  # of virtual machines; None: all of the region
+    vm_image: str | None = None  # what virtual machines start from
+    idle_minutes: float = 30.0  # after which a notebook that nobody uses is ended
 
 
 @dataclass
 class LaunchConfig(TrainConfig):
     cloud: CloudConfig = field(default_factory=CloudConfig)
+    job: JobKind = MISSING
     dry_run: bool = MISSING
     doctor_only: bool = MISSING
     code: Code = MISSING
@@ -222,6 +233,9 @@ def _check_cloud(cloud: DictConfig) -> None:
         "cloud.nodes": (cloud.nodes, 1),
         "cloud.max_hours": (cloud.max_hours, 0.01),
         "cloud.max_cost_usd": (cloud.max_cost_usd, 0),
+        "cloud.max_month_usd": (cloud.max_month_usd, 0),
+        "cloud.parallel": (cloud.parallel, 1),
+        "cloud.idle_minutes": (cloud.idle_minutes, 1),
         "cloud.max_attempts": (cloud.max_attempts, 1),
     }
     _check_least(least)

@@ -28,6 +28,12 @@ def branch() -> str | None:
     return None if name == "HEAD" else name
 
 
+def pull_request() -> int | None:
+    """Give the number of the pull request that a workflow of GitHub runs for; None for none."""
+    number = os.environ.get("PULL_REQUEST", "")
+    return int(number) if number.isdigit() else None
+
+
 def git(*words: str) -> str | None:
     """Give what git prints; None where there is no git, no repository or no answer."""
     try:

@@ -27,24 +27,12 @@ if TYPE_CHECKING:
     from .cloud.backends import Service
     from .cloud.records import Record
 
-SWEEPS = "Sweeps in the cloud are not in yet; `uv run train {}` runs it here."
+MULTIRUN = "One launch is one run; a sweep is launched by sweep=NAME cloud=vertex, with its settings in configs/sweep/."
 
 
 def main() -> None:
-    """Refuse what Hydra would make many runs of, and launch one."""
-    words = sys.argv[1:]
-    sweep = next((word for word in words if _sweeps(word)), None)
-    if sweep and not {"-h", "--help"} & set(words):
-        sys.exit(SWEEPS.format(sweep))
+    """Launch one run, or one sweep."""
     program()
-
-
-def _sweeps(word: str) -> bool:
-    name, _, value = word.lstrip("+").partition("=")
-    if name in ("-m", "--multirun"):
-        return True
-    many = name == "hydra.mode" and value.upper() == "MULTIRUN"
-    return many or (name == "sweep" and value not in ("null", ""))
 
 
 @hydra_program("launch")
@@ -108,25 +96,59 @@ def examine(service: Service, plan: Plan) -> Job:
 
 
 def submit(service: Service, plan: Plan, job: Job) -> None:
-    """Start the job, keep a record of it beside its results, and say how to get at it."""
-    from .cloud import code, records
+    """Set its worst case aside, start the job, keep a record of it, and say how to get at it."""
+    from .cloud import ledger
 
     refuse_active(service, plan, job.run_id)
+    now = service.now()
+    settle_earlier(service, plan, job.run_id)
+    record = plan.record(job, now)
+    if plan.worst_case:
+        cap = plan.config.cloud.max_month_usd
+        ledger.reserve(plan.home, record.key, job.run_id, plan.worst_case, cap, now)
+    try:
+        record = start(service, plan, job, record)
+    except UserError:
+        # Where it cannot be told whether a job runs, the reservation stays; the janitor finds out.
+        status = service.status(job.run_id)
+        if plan.worst_case and (not status or status.state.over):
+            ledger.release(plan.home, record.key)
+        raise
+    print(summary(record, "{0:<9} {1}"), flush=True)
+    write_github_summary(record)
+    hint = getattr(service, "hint", None)
+    if hint and job.kind is words.Kind.notebook:
+        print(hint(job.run_id))
+    follow = getattr(service, "follow", None)  # what runs on this machine is watched to its end
+    if follow and (status := follow(job.run_id)):
+        sys.exit(status)
+
+
+def start(service: Service, plan: Plan, job: Job, record: Record) -> Record:
+    """Start the job. A record of it is there before, for then nothing can be at work that nobody knows of."""
+    from .cloud import code, records
+
     if plan.packed and (uri := job.env.get(words.RUN_CODE)):
         where = "uploaded" if code.upload(plan.packed, uri) else "in the bucket already"
         print(f"code      {len(plan.packed) / 1000:.0f} kB, {where}")
     if plan.again:
         records.reopen(plan.home, job.run_id)
-    record = plan.record(job)
     records.write(plan.home, record)
     handle = service.submit(job)
     record = replace(record, job=handle.name, url=handle.url)
     records.write(plan.home, record)
-    print(summary(record, "{0:<9} {1}"), flush=True)
-    write_github_summary(record)
-    follow = getattr(service, "follow", None)  # what runs on this machine is watched to its end
-    if follow and (status := follow(job.run_id)):
-        sys.exit(status)
+    return record
+
+
+def settle_earlier(service: Service, plan: Plan, run_id: str) -> None:
+    """Put what an earlier launch of the run did cost in place of what was set aside for it."""
+    from .cloud import ledger, records
+
+    if not plan.again or not (earlier := records.read(plan.home, run_id)):
+        return
+    status = service.status(run_id)
+    seconds = status.seconds if status else max(0.0, plan.earlier[0] - earlier.earlier_seconds)
+    ledger.settle(plan.home, earlier.key, earlier.cost(seconds))
 
 
 def refuse_active(service: Service, plan: Plan, run_id: str) -> None:

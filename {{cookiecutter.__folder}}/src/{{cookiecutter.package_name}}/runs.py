@@ -1,20 +1,23 @@
-"""`uv run runs list|logs|stop|fetch|cost`: the launched runs, wherever they are."""
+"""`uv run runs list|logs|stop|fetch|cost|sweep`: the launched runs, wherever they are."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UserError
 
 if TYPE_CHECKING:
-    from .cloud.places import Place
+    from .cloud.places import Place, Run
 
 log = logging.getLogger(__name__)
+MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
 
 def main() -> None:
@@ -34,18 +37,25 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="runs", description=(__doc__ or "").split(": ")[1])
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    optional = {"list": False, "logs": True, "stop": "?", "fetch": True, "cost": "?", "sweep": True}
     for name, do, text in (
-        ("list", show, "all runs: state, hours, cost so far and at most"),
+        ("list", show, "all runs: state, hours, cost so far and what they may still cost"),
         ("logs", logs, "what a run has printed"),
         ("stop", stop, "end a run; launched again with the same run.id, it goes on"),
         ("fetch", fetch, "copy a run's folder from the bucket into runs/"),
         ("cost", cost, "what runs have cost"),
+        ("sweep", sweep, "the trials of a sweep, best first: table, CSV and plot in runs/sweeps/"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(do=do, run_id=None)
-        if name != "list":
-            many = "?" if name == "cost" else None
-            command.add_argument("run_id", metavar="ID", nargs=many, help="the id of a run")
+        if many := optional[name]:
+            nargs = "?" if many == "?" else None
+            command.add_argument("run_id", metavar="ID", nargs=nargs, help="the id of a run")
+        if name == "stop":
+            command.add_argument("--all", action="store_true", help="end everything that runs")
+        if name == "cost":
+            text = "this month's launches (or those of MONTH, as in 2026-11) against the cap"
+            command.add_argument("--month", metavar="MONTH", nargs="?", const="", help=text)
     return parser
 
 
@@ -58,14 +68,13 @@ def show(arguments: argparse.Namespace, where: list[Place]) -> None:
     from .cloud.places import runs
 
     table = Table(box=box.SIMPLE)
-    for column in ("run", "where", "state", "machine", "hours", "USD so far", "at most"):
+    for column in ("run", "where", "state", "machine", "hours", "USD so far", "may still cost"):
         table.add_column(
             column, justify="left" if column in ("run", "where") else "right", overflow="fold"
         )
     for run in runs(where):
         record = run.record
         machine = f"{record.nodes} x {record.machine}{', spot' * record.spot}" if record else "?"
-        most = f"{record.worst_case_usd:.2f}" if record else "?"
         table.add_row(
             run.run_id,
             run.place.name,
@@ -73,7 +82,7 @@ def show(arguments: argparse.Namespace, where: list[Place]) -> None:
             machine,
             f"{run.seconds / 3600:.2f}",
             _usd(run.cost),
-            most,
+            _usd(run.remaining if record else None),
         )
     if table.row_count:
         # In a pipe nothing may be cut to the width of a terminal that is not there.
@@ -102,11 +111,30 @@ def logs(arguments: argparse.Namespace, where: list[Place]) -> None:
 
 
 def stop(arguments: argparse.Namespace, where: list[Place]) -> None:
-    """End a run."""
-    from .cloud.places import find
+    """End a run, or all that are not over."""
+    from .cloud.places import find, runs
 
-    run = find(arguments.run_id, where)
-    if run.status and run.status.state.over:
+    if arguments.all == bool(arguments.run_id):
+        raise UserError("Say which: `uv run runs stop ID`, or `uv run runs stop --all`.")
+    if not arguments.all:
+        _stop(find(arguments.run_id, where))
+        return
+    going = [run for run in runs(where) if run.status and not run.over]
+    failed = 0
+    for run in going:
+        try:
+            _stop(run)
+        except UserError as error:
+            failed += 1
+            log.warning("%s: %s", run.run_id, error)
+    if failed:
+        raise UserError(f"{failed} of {len(going)} runs could not be stopped; try again.")
+    if not going:
+        print("Nothing is running.")
+
+
+def _stop(run: Run) -> None:
+    if run.over:
         print(f"Run {run.run_id} is not running ({run.state}).")
         return
     run.place.service.stop(run.run_id)
@@ -131,9 +159,12 @@ def fetch(arguments: argparse.Namespace, where: list[Place]) -> None:
 
 
 def cost(arguments: argparse.Namespace, where: list[Place]) -> None:
-    """Print what one run, or each of them and all together, has cost."""
+    """Print what one run, or each of them and all together, has cost; or a month's launches and their cap."""
     from .cloud.places import find, runs
 
+    if arguments.month is not None:
+        _cost_of_month(arguments.month, where)
+        return
     found = [find(arguments.run_id, where)] if arguments.run_id else list(runs(where))
     for run in found:
         price = (
@@ -147,6 +178,37 @@ def cost(arguments: argparse.Namespace, where: list[Place]) -> None:
     total = sum(run.cost or 0.0 for run in found)
     going = sum(run.state in ("queued", "running") for run in found)
     print(f"{'all together':<70} {total:>10.2f} USD{f', {going} not over' * bool(going)}")
+
+
+def _cost_of_month(month: str, where: list[Place]) -> None:
+    from .cloud import ledger
+    from .cloud.places import ask, has_login
+
+    if month and not MONTH.fullmatch(month):
+        raise UserError(f"{month} is no month; write it as in 2026-11.")
+    by_home = {place.home: place for place in where if place.cap and has_login(place)}
+    if not by_home:
+        print("No place here costs anything.")
+    for home, place in by_home.items():
+        name = month or f"{ask(place, place.service.now, datetime.now(UTC)):%Y-%m}"
+        found = ledger.month(home, name)
+        for entry in sorted(found.entries.values(), key=lambda entry: entry.since):
+            over = entry.spent_usd is not None
+            usd = f"{entry.spent_usd:.2f}" if over else f"up to {entry.reserved_usd:.2f}"
+            print(f"{entry.run_id:<40} {entry.since[:16]}  {usd:>12} USD")
+        print(
+            f"{home} in {name}: {found.spent:.2f} USD spent, up to {found.reserved:.2f} more for what is not over, "
+            f"of cloud.max_month_usd={place.cap:g}"
+        )
+
+
+def sweep(arguments: argparse.Namespace, where: list[Place]) -> None:
+    """Print the trials of a sweep, and keep table and plot in runs/sweeps/."""
+    from .cloud.places import find
+    from .cloud.trials import show_sweep
+
+    run = find(arguments.run_id, where)
+    show_sweep(run.place, run)
 
 
 def _usd(cost: float | None) -> str:

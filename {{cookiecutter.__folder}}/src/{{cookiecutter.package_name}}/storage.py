@@ -49,6 +49,10 @@ class StorageUnavailable(UserError):  # noqa: N818 - a state of the network, not
     """The bucket did not answer, or only with server errors, however often it was tried."""
 
 
+class NothingThereError(UserError):
+    """There is no file at, or below, the URI; which may just mean: not yet."""
+
+
 def fetch(uri: str, path: str | Path, patience: float | None = None) -> None:
     """Copy one file from `uri` to `path`; afterwards `path` is whole, or as it was before.
 
@@ -76,7 +80,8 @@ def list_files(uri: str, patience: float | None = None) -> list[str]:
     """List the files below `uri`, however deep, as sorted paths relative to it.
 
     Raises:
-        UserError: there is nothing below it, or it cannot be listed; names the URI.
+        NothingThereError: there is nothing below it.
+        UserError: it cannot be listed; names the URI.
         StorageUnavailable: it cannot be reached.
     """
 
@@ -89,7 +94,7 @@ def list_files(uri: str, patience: float | None = None) -> list[str]:
 
     names = [name for name in _persist(find, uri, "read", patience) if not _unfinished(name)]
     if not names:
-        raise UserError(f"There is nothing at {uri}; check the name.")
+        raise NothingThereError(f"There is nothing at {uri}; check the name.")
     return names
 
 

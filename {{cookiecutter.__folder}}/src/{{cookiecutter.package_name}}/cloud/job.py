@@ -23,6 +23,14 @@ RUN_MAX_SECONDS = "RUN_MAX_SECONDS"  # of running, over all attempts
 RUN_MAX_ATTEMPTS = "RUN_MAX_ATTEMPTS"  # starts of the container, the first one included
 RUN_IMAGE = "RUN_IMAGE"  # name@digest, for the record
 RUN_COMMIT = "RUN_COMMIT"  # what the code was, for the record: there is no .git in an image
+RUN_KIND = "RUN_KIND"  # one of Kind; absent: a training
+RUN_OBJECTIVE = "RUN_OBJECTIVE"  # the metric that a trial of a sweep reports
+RUN_IDLE_SECONDS = "RUN_IDLE_SECONDS"  # after which a notebook that nobody uses ends
+
+# Labels that the provider keeps with whatever was made for a run, beside those of the configuration. They alone tell
+# what is this project's, and how long it may be there: the record may be missing.
+RUN_LABEL = "run"
+SECONDS_LABEL = "max-seconds"  # of running, from the provider's own start time
 
 # Exit statuses of the worker, so that a service can tell whether another attempt may help.
 EXIT_FINAL = 1  # bad settings, an error in the code, over a limit: it would only fail again
@@ -47,9 +55,57 @@ class Machine:
     gpus: int = 0
 
 
+class Kind(Enum):
+    """What a job does."""
+
+    train = "train"
+    sweep = "sweep"  # trials of one training, with settings that the service chooses
+    notebook = "notebook"  # Jupyter, for a person at work
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting that a sweep looks for: choices, or a range of numbers.
+
+    Args:
+        name: the training's setting, such as optimizer.lr.
+        choices: what it may be; empty for a range.
+        low, high: the range, both ends included.
+        log: whether it is looked for by its magnitude.
+        integer: whether only whole numbers count.
+    """
+
+    name: str
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    integer: bool = False
+
+
+@dataclass(frozen=True)
+class Search:
+    """A sweep.
+
+    Args:
+        objective: the metric, such as val/accuracy.
+        maximize: whether more of it is better.
+        trials: how many trainings.
+        parallel: how many of them at a time.
+        algorithm: bayesian, random or grid.
+    """
+
+    parameters: tuple[Parameter, ...]
+    objective: str
+    maximize: bool
+    trials: int
+    parallel: int = 1
+    algorithm: str = "bayesian"
+
+
 @dataclass(frozen=True)
 class Job:
-    """A training as every backend understands it.
+    """A training, or what else runs in the project's image, as every backend understands it.
 
     Args:
         run_id: names the run folder, the tracker's run and the job.
@@ -63,6 +119,7 @@ class Job:
         secrets: environment variable -> name of the secret that the job's own identity reads.
         labels: what the provider keeps with the job, to find it by.
         output: URI of the run's folder in the bucket; None keeps results on the machine.
+        search: what a sweep looks for; `max_hours` is then that of each trial.
     """
 
     run_id: str
@@ -76,13 +133,16 @@ class Job:
     secrets: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     output: str | None = None
+    kind: Kind = Kind.train
+    search: Search | None = None
 
 
 class State(Enum):
-    """What has become of a job. A preempted one is queued again until it is over."""
+    """What has become of a job. Where the service itself starts a preempted one again, it is queued until then."""
 
     queued = "queued"
     running = "running"
+    preempted = "preempted"  # its machine is gone, nothing is paid; submitted again, it goes on
     succeeded = "succeeded"
     failed = "failed"
     stopped = "stopped"  # by a person or by its time limit
@@ -125,6 +185,8 @@ class Status:
     Args:
         seconds: how long it has been running and is paid for.
         detail: the provider's own words, when there are any.
+        name: what the provider calls the job, as in `Handle`.
+        labels: what the provider keeps with it.
     """
 
     run_id: str
@@ -133,6 +195,21 @@ class Status:
     seconds: float = 0.0
     url: str = ""
     detail: str = ""
+    name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that still costs although no job needs it: a disk, a machine that was only stopped.
+
+    Args:
+        name: the provider's name for it, which `Backend.remove` takes.
+        what: what it is, for people: "disk demo-x in us-central1-a".
+    """
+
+    name: str
+    what: str
 
 
 class Backend(Protocol):
@@ -168,4 +245,16 @@ class Backend(Protocol):
 
     def list(self) -> list[Status]:
         """Give all jobs of this project that the provider still knows, newest first."""
+        ...
+
+    def leftovers(self) -> list[Leftover]:
+        """Find what carries this project's labels, belongs to no job that is at work, and still costs."""
+        ...
+
+    def remove(self, leftover: Leftover) -> None:
+        """Remove one of them. What is gone already is no error."""
+        ...
+
+    def now(self) -> datetime:
+        """Tell the time by the provider's clock, as of its last answer: this machine's may be wrong."""
         ...

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -32,12 +32,16 @@ class Place:
         name: its file's name without the ending.
         service_name: its backend.
         home: where the runs are that were launched with it.
+        labels: what everything has that was made for it.
+        cap: USD that its launches of one month may cost together.
     """
 
     name: str
     service_name: str
     service: Service
     home: str
+    labels: dict[str, str]
+    cap: float
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,26 @@ class Run:
     @property
     def cost(self) -> float | None:
         """USD so far, at the price of its newest launch; None where no record says a price."""
-        if not self.record:
-            return None
-        return self.seconds / 3600 * self.record.hourly_usd * self.record.nodes
+        return self.record.cost(self.seconds) if self.record else None
+
+    @property
+    def over(self) -> bool:
+        """Whether it costs nothing any more, as far as is known."""
+        return self.state not in ("queued", "running", "preempted", "unknown")
+
+    @property
+    def remaining(self) -> float:
+        """USD that it may still cost, at most."""
+        if self.over or not self.record:
+            return 0.0
+        return max(0.0, self.record.worst_case_usd - self.record.cost(self.launch_seconds))
+
+    @property
+    def launch_seconds(self) -> float:
+        """How long its newest launch has been running."""
+        if self.status:
+            return self.status.seconds
+        return self.noted_seconds - (self.record.earlier_seconds if self.record else 0.0)
 
     @property
     def created(self) -> datetime:
@@ -88,26 +109,35 @@ def places() -> list[Place]:
     for path in sorted((CONFIGS / "cloud").glob("*.yaml")):
         try:
             cloud = OmegaConf.merge(OmegaConf.structured(CloudConfig), OmegaConf.load(path))
-            found.append(
-                Place(path.stem, str(cloud.backend), connect(cloud), records.home(cloud.bucket))
-            )
+            found.append(_place(path.stem, cloud))
         except (UserError, OmegaConfBaseException) as error:
             log.warning("%s: %s", path.stem, str(error).splitlines()[0])
     return found
 
 
+def _place(name: str, cloud: Any) -> Place:
+    return Place(
+        name=name,
+        service_name=str(cloud.backend),
+        service=connect(cloud),
+        home=records.home(cloud.bucket),
+        labels={str(key): str(value) for key, value in cloud.labels.items()},
+        cap=cloud.max_month_usd,
+    )
+
+
 def runs(places: list[Place]) -> Iterator[Run]:
     """Give all runs, those of one place after the other's, newest first."""
+    homes: dict[str, list[Record]] = {}
     for place in places:
-        if not _has_login(place):
+        if not has_login(place):
             continue
         jobs = ask(place, place.service.list, [])
         statuses = {status.run_id: status for status in reversed(jobs)}  # of one id, the newest
-        known = {
-            record.run_id: record
-            for record in ask(place, lambda home=place.home: records.read_all(home), [])
-            if record.backend == place.service_name
-        }
+        if place.home not in homes:  # several places may share one
+            homes[place.home] = ask(place, lambda home=place.home: records.read_all(home), [])
+        mine = [record for record in homes[place.home] if record.backend == place.service_name]
+        known = {record.run_id: record for record in mine}
         ids = dict.fromkeys([*statuses, *known])
         found = [_run(run_id, place, known.get(run_id), statuses.get(run_id)) for run_id in ids]
         yield from sorted(found, key=lambda run: run.created, reverse=True)
@@ -121,7 +151,7 @@ def find(run_id: str, places: list[Place]) -> Run:
     """
     check_run_id(run_id)
     for place in places:
-        if not _has_login(place):
+        if not has_login(place):
             continue
         record = ask(place, lambda home=place.home: records.read(home, run_id), None)
         if record and record.backend != place.service_name:
@@ -149,7 +179,7 @@ def _warn(line: str) -> None:
     log.warning("%s", line)
 
 
-def _has_login(place: Place) -> bool:
+def has_login(place: Place) -> bool:
     """Tell whether a place that wants a login has one: without, everything asked of it would fail."""
     who = getattr(place.service, "who", None)
     return who is None or ask(place, who, None) is not None
@@ -159,6 +189,10 @@ def _run(run_id: str, place: Place, record: Record | None, status: Status | None
     if status or not record:
         return Run(run_id, place, record, status)
     outcome = ask(place, lambda: records.outcome(place.home, run_id), None)
+    if record.job and not outcome:  # perhaps no machine has it now, and it is not over
+        status = ask(place, lambda: place.service.status(run_id), None)
+        if status:
+            return Run(run_id, place, record, status)
     attempts = ask(place, lambda: records.attempts(place.home, run_id), [])
     noted = str((outcome or {}).get("state", ""))
     return Run(run_id, place, record, None, noted, records.seconds(attempts))

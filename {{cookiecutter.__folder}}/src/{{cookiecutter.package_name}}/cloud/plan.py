@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..config import CONFIGS, Code
+from ..config import CONFIGS, Code, JobKind
 from ..errors import UserError
-from ..identity import branch, git_state, make_run_id
+from ..identity import branch, git_state, make_run_id, pull_request
 from . import job as words
-from .job import Job
+from .job import Job, Kind, Search
 from .prices import DATE, Price, price
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 # What is for launch itself; everything else is passed on to the training.
 OWN = re.compile(
-    r"[+~]{0,2}(cloud[.=@]|cloud$|(dry_run|doctor_only|code|run|run\.id|run\.root)(=|$))"
+    r"[+~]{0,2}(cloud[.=@]|cloud$|(dry_run|doctor_only|code|job|sweep|run|run\.id|run\.root)(=|$))"
 )
 
 
@@ -71,8 +73,13 @@ class Plan:
         return self.state["commit"] + ("-dirty" if self.state["dirty"] else "")
 
     @property
+    def hours(self) -> float:
+        """Of all trainings of the launch together, each on all its nodes."""
+        return self.job.max_hours * (self.job.search.trials if self.job.search else 1)
+
+    @property
     def worst_case(self) -> float:
-        return self.price.worst_case(self.job.spot, self.job.max_hours, self.job.nodes)
+        return self.price.worst_case(self.job.spot, self.hours, self.job.nodes)
 
     def text(self) -> str:
         """Say on what the run would be and what it would cost."""
@@ -81,13 +88,13 @@ class Plan:
         if not cost.region:
             return f"machine   {machine.type}: free"
         gpus = f" with {machine.gpus} {machine.gpu}" if machine.gpu else ""
-        fee = f"management fee of {cost.fee:.2f} included; " if cost.fee else ""
         nodes = f"{job.nodes} node{'s' * (job.nodes > 1)}"
+        trials = f"{job.search.trials} trials of " if job.search else ""
         return (
             f"machine   {machine.name}: {machine.type}{gpus} in {cost.region}{', spot' * job.spot}\n"
             f"price     {cost.spot:.2f} USD an hour and node on spot, {cost.on_demand:.2f} on demand "
-            f"({fee}table of {DATE})\n"
-            f"at most   {self.worst_case:.2f} USD: {nodes}, {job.max_hours:g} hours"
+            f"(disk and fees of {cost.extra:.2f} included; table of {DATE})\n"
+            f"at most   {self.worst_case:.2f} USD: {trials}{nodes}, {job.max_hours:g} hours"
         )
 
     def guard(self) -> None:
@@ -99,22 +106,24 @@ class Plan:
         limit, job = self.config.cloud.max_cost_usd, self.job
         if self.worst_case <= limit:
             return
-        rate = self.price.hourly(job.spot) * job.nodes
+        rate = self.price.hourly(job.spot) * job.nodes * (self.hours / job.max_hours)
         hours = int(limit / rate * 100) / 100
+        trials = f"{job.search.trials} trials x " if job.search else ""
+        fewer = "fewer trials (hydra.sweeper.n_trials), " if job.search else ""
         raise UserError(
-            f"This run could cost {self.worst_case:.2f} USD ({job.nodes} x {self.price.hourly(job.spot):.2f} USD x "
-            f"{job.max_hours:g} h), more than cloud.max_cost_usd={limit:g}: give cloud.max_hours={hours:g} or less, a "
-            f"smaller machine, or allow it with cloud.max_cost_usd={self.worst_case:g}."
+            f"This run could cost {self.worst_case:.2f} USD ({trials}{job.nodes} x {self.price.hourly(job.spot):.2f} "
+            f"USD x {job.max_hours:g} h), more than cloud.max_cost_usd={limit:g}: give {fewer}cloud.max_hours={hours:g} "
+            f"or less, a smaller machine, or allow it with cloud.max_cost_usd={self.worst_case:g}."
         )
 
-    def record(self, job: Job) -> Record:
-        """Give what is kept of this launch beside the run's results."""
+    def record(self, job: Job, now: datetime) -> Record:
+        """Give what is kept of this launch, made at the time that the provider calls `now`."""
         from .records import Record
 
         return Record(
             run_id=job.run_id,
             backend=self.config.cloud.backend,
-            launched=datetime.now(UTC).isoformat(timespec="seconds"),
+            launched=now.astimezone(UTC).isoformat(timespec="seconds"),
             machine=job.machine.name,
             type=job.machine.type,
             gpu=job.machine.gpu,
@@ -134,11 +143,18 @@ class Plan:
             dirty=self.state["dirty"],
             branch=self.branch,
             earlier_seconds=self.earlier[0],
+            kind=job.kind.value,
+            pull_request=pull_request(),
+            env=dict(job.env),
+            secrets=dict(job.secrets),
+            labels=dict(job.labels),
+            output=job.output,
+            token=secrets.token_hex(4),
         )
 
 
-def make_plan(config: DictConfig, overrides: Sequence[str]) -> Plan:
-    """Make a plan of the composed configuration and of what was typed.
+def make_plan(config: DictConfig, overrides: Sequence[str], search: Search | None = None) -> Plan:
+    """Make a plan of the composed configuration and of what was typed, and for a sweep of what it looks for.
 
     Raises:
         UserError: the settings cannot work somewhere else, or the machine is not in the price table.
@@ -150,19 +166,27 @@ def make_plan(config: DictConfig, overrides: Sequence[str]) -> Plan:
     earlier = _earlier(config) if config.run.id and not config.dry_run else (0.0, 0)
     packed = _pack(config)
     args = (*(word for word in overrides if not OWN.match(word)), f"run.id={run_id}")
-    labels = {**cloud.labels, "run": label(run_id), "branch": label(branch() or "none")}
+    kind = Kind.sweep if search else Kind[config.job.name]
+    labels = {
+        **cloud.labels,
+        words.RUN_LABEL: label(run_id),
+        words.SECONDS_LABEL: str(math.ceil(cloud.max_hours * 3600)),
+        "branch": label(branch() or "none"),
+    }
     job = Job(
         run_id=run_id,
         image=cloud.image or "",
         args=args,
         machine=cost.machine,
         nodes=cloud.nodes,
-        spot=cloud.spot,
+        spot=cloud.spot and kind is not Kind.notebook,  # a person's work must not be taken away
         max_hours=cloud.max_hours,
-        env=_environment(config, run_id, earlier, packed),
+        env=_environment(config, run_id, earlier, packed, search),
         secrets=OmegaConf.to_container(cloud.secrets),  # type: ignore[arg-type]
         labels=labels,
         output=f"{cloud.bucket.rstrip('/')}/runs/{run_id}" if cloud.bucket else None,
+        kind=kind,
+        search=search,
     )
     return Plan(config, job, cost, config.run.id is not None, earlier, packed)
 
@@ -220,7 +244,11 @@ def _earlier(config: DictConfig) -> tuple[float, int]:
 
 
 def _environment(
-    config: DictConfig, run_id: str, earlier: tuple[float, int], packed: bytes | None
+    config: DictConfig,
+    run_id: str,
+    earlier: tuple[float, int],
+    packed: bytes | None,
+    search: Search | None,
 ) -> dict[str, str]:
     cloud = config.cloud
     # The worker counts over all starts of the run, so what was allowed and used before comes on top.
@@ -236,4 +264,9 @@ def _environment(
         from .code import uri
 
         env[words.RUN_CODE] = uri(packed, cloud.bucket)
+    if search:
+        env |= {words.RUN_KIND: Kind.sweep.value, words.RUN_OBJECTIVE: search.objective}
+    if config.job is JobKind.notebook:
+        idle = str(int(cloud.idle_minutes * 60))
+        env |= {words.RUN_KIND: Kind.notebook.value, words.RUN_IDLE_SECONDS: idle}
     return env

@@ -6,7 +6,8 @@ commit 006059e). Where the catalogue gives a price with a commitment (it is then
 pay), the row holds the price without one. To correct or add a machine, edit the CSV file and the date here.
 
 Vertex AI adds a management fee for training. Its share of the price on demand is the column `fee`, rounded up. How
-much of it is asked on a spot machine is not documented, so all of it is counted.
+much of it is asked on a spot machine is not documented, so all of it is counted. To each machine comes its boot disk,
+and to a virtual machine its address: `EXTRA`, of Google's public price lists, rounded up to a cent.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from .job import Machine
 DATE = "2026-11-22"
 FREE = ("local",)  # backends that cost nothing
 WITH_FEE = ("vertex",)
+# USD an hour: 100 GB of SSD; 100 GB of balanced disk and an address
+EXTRA = {"vertex": 0.03, "gce": 0.02}
 TABLE = Path(__file__).with_name("prices.csv")
 
 
@@ -35,14 +38,14 @@ class Price:
         region: None for the machine this runs on.
         on_demand: USD an hour, the provider's fee included.
         spot: the same on a machine that may be taken away.
-        fee: USD an hour that are the provider's management fee, in both prices.
+        extra: USD an hour that both prices hold for disk, address and the provider's management fee.
     """
 
     machine: Machine
     region: str | None
     on_demand: float
     spot: float
-    fee: float = 0.0
+    extra: float = 0.0
 
     def hourly(self, spot: bool) -> float:
         """Give USD for one node and hour."""
@@ -66,7 +69,7 @@ def price(backend: str, machine: str, region: str | None) -> Price:
         raise UserError(f"There is no machine {machine}{_nearest(machine)}")
     for row in rows:
         if row["region"] == region:
-            return _price(row, fee=backend in WITH_FEE)
+            return _price(row, EXTRA.get(backend, 0.0), fee=backend in WITH_FEE)
     regions = ", ".join(row["region"] for row in rows)
     raise UserError(
         f"The price table of {DATE} has no {machine} in {region}, only in {regions}: choose one of these with "
@@ -79,9 +82,9 @@ def machines() -> list[str]:
     return list(dict.fromkeys(row["machine"] for row in _table()))
 
 
-def _price(row: dict[str, str], fee: bool) -> Price:
+def _price(row: dict[str, str], extra: float, fee: bool) -> Price:
     on_demand, spot = float(row["on_demand"]), float(row["spot"])
-    added = on_demand * float(row["fee"]) if fee else 0.0
+    added = extra + (on_demand * float(row["fee"]) if fee else 0.0)
     machine = Machine(row["machine"], row["type"], row["gpu"] or None, int(row["gpus"]))
     return Price(machine, row["region"], on_demand + added, spot + added, added)
 

@@ -1,25 +1,28 @@
-"""What is known of a launched run, beside its results: `launch.json`, written by launch, and what the worker adds.
+"""What is known of a launched run: its record, written by launch, and what the worker adds beside the results.
 
-`home` is where all runs are: `<bucket>/runs`, or the folder `runs` when there is no bucket.
+`home` is where all runs are: `<bucket>/runs`, or the folder `runs` when there is no bucket. The records are in a folder
+of their own, `home/.launches`, so that finding all of them does not mean listing all that the runs have left.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import UserError
-from ..storage import StorageUnavailable, list_files, read_text, remove, write_text
-from .job import State
+from ..storage import NothingThereError, list_files, read_text, remove, write_text
+from .job import Job, Kind, Machine, State
 
 log = logging.getLogger(__name__)
 
-RECORD, ATTEMPTS, OUTCOME, LOG = "launch.json", "attempts.json", "outcome.json", "worker.log"
+LAUNCHES = ".launches"  # no run can be called that
+ATTEMPTS, OUTCOME, LOG = "attempts.json", "outcome.json", "worker.log"
 LOCAL_HOME = "runs"
 PATIENCE = 10.0  # seconds; a person is waiting
 
@@ -33,6 +36,10 @@ class Record:
         worst_case_usd: of this launch, for all nodes until the time limit.
         earlier_seconds: how long the run had been running when this launch continued it.
         job: the provider's name of the job; None until it was submitted.
+        kind: train, sweep or notebook.
+        pull_request: number of the one that it was launched for.
+        env, secrets, labels, output: of the job, so that it can be submitted again.
+        token: tells two launches of one run in the same second apart.
     """
 
     run_id: str
@@ -59,6 +66,22 @@ class Record:
     earlier_seconds: float = 0.0
     job: str | None = None
     url: str = ""
+    kind: str = Kind.train.value
+    pull_request: int | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    output: str | None = None
+    token: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its entry in the ledger: each launch of a run has one of its own."""
+        return f"{self.run_id} {self.token} {self.launched}"
+
+    def cost(self, seconds: float) -> float:
+        """Give USD for so many seconds of running, of all nodes."""
+        return seconds / 3600 * self.hourly_usd * self.nodes
 
 
 def home(bucket: str | None) -> str:
@@ -66,39 +89,76 @@ def home(bucket: str | None) -> str:
     return f"{bucket.rstrip('/')}/runs" if bucket else LOCAL_HOME
 
 
+def job(record: Record) -> Job:
+    """Give the job of a record, to be submitted again. Of a sweep the search is missing: a service continues it itself."""
+    return Job(
+        run_id=record.run_id,
+        image=record.image,
+        args=tuple(record.args),
+        machine=Machine(record.machine, record.type, record.gpu, record.gpus),
+        nodes=record.nodes,
+        spot=record.spot,
+        max_hours=record.max_hours,
+        env=record.env,
+        secrets=record.secrets,
+        labels=record.labels,
+        output=record.output,
+        kind=Kind(record.kind),
+    )
+
+
 def write(home: str, record: Record) -> None:
     """Write a run's record, in place of an earlier one."""
     text = json.dumps(asdict(record), indent=2) + "\n"
-    write_text(f"{home}/{record.run_id}/{RECORD}", text, patience=PATIENCE)
+    write_text(f"{home}/{LAUNCHES}/{record.run_id}.json", text, patience=PATIENCE)
 
 
 def read(home: str, run_id: str) -> Record | None:
     """Read a run's record; None where there is none, or none that this code understands."""
-    values = _read_json(f"{home}/{run_id}/{RECORD}", {})
+    uri = f"{home}/{LAUNCHES}/{run_id}.json"
+    values = _read_json(uri, {})
     known = {field.name for field in fields(Record)}
     try:
         return Record(**{name: value for name, value in values.items() if name in known})
     except TypeError:
         if values:
-            log.warning("%s/%s/%s is not a record of this code; passed over.", home, run_id, RECORD)
+            log.warning("%s is not a record of this code; passed over.", uri)
         return None
 
 
 def read_all(home: str) -> list[Record]:
     """Read all records, newest launch first."""
     try:
-        names = list_files(home, patience=PATIENCE)
-    except StorageUnavailable:
-        raise
-    except UserError as error:
-        if error.__cause__ is not None:  # a refusal; without a cause there is just nothing yet
-            raise
+        names = list_files(f"{home}/{LAUNCHES}", patience=PATIENCE)
+    except NothingThereError:
         return []
-    ids = [name.removesuffix(f"/{RECORD}") for name in names if name.endswith(f"/{RECORD}")]
+    ids = [name.removesuffix(".json") for name in names if name.endswith(".json")]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda run_id: read(home, run_id), ids))
     known = [record for record in found if record]
     return sorted(known, key=lambda record: record.launched, reverse=True)
+
+
+def mark(home: str, record: Record, what: str) -> bool:
+    """Put a mark on a launch; true for the one caller who was the first to do so, whoever else tries."""
+    uri = _mark(home, record, what)
+    who = f"{datetime.now(UTC).isoformat()} {secrets.token_hex(8)}"
+    try:
+        write_text(uri, who, new=True, patience=PATIENCE)
+    except UserError:
+        if read_text(uri, patience=PATIENCE) is None:
+            raise
+        return False
+    return True
+
+
+def unmark(home: str, record: Record, what: str) -> None:
+    """Take a mark away again: what it stands for could not be done."""
+    remove(_mark(home, record, what), patience=PATIENCE)
+
+
+def _mark(home: str, record: Record, what: str) -> str:
+    return f"{home}/{LAUNCHES}/{record.run_id}/{record.launched}-{record.token}.{what}"
 
 
 def attempts(home: str, run_id: str) -> list[dict[str, Any]]:

@@ -23,8 +23,8 @@ import xxhash
 
 from ... import storage
 from ...errors import UserError
-from ...storage import StorageUnavailable, fetch, list_files, remove, store
-from ..records import ATTEMPTS, LOG, OUTCOME, RECORD
+from ...storage import NothingThereError, StorageUnavailable, fetch, list_files, remove, store
+from ..records import ATTEMPTS, LOG, OUTCOME
 
 # As `training` names them, which is not imported here: it needs torch.
 CHECKPOINT = re.compile(r"step-(?P<step>\d{8,})-(?P<digest>[0-9a-f]{32})\.pt")
@@ -112,11 +112,7 @@ class Mirror:
     def _remote(self) -> list[str]:
         try:
             return list_files(self.uri)
-        except StorageUnavailable:
-            raise
-        except UserError as error:
-            if error.__cause__ is not None:  # a refusal; without a cause there is just nothing yet
-                raise
+        except NothingThereError:
             return []
 
     # Beside the training
@@ -248,12 +244,7 @@ class Mirror:
             hidden = any(part.startswith(".") for part in name.split("/"))
             if hidden or path.is_symlink() or not path.is_file() or name.startswith("checkpoints/"):
                 continue
-            if name not in (
-                *LOGS,
-                RECORD,
-                ATTEMPTS,
-                OUTCOME,
-            ):  # the last are written there directly
+            if name not in (*LOGS, ATTEMPTS, OUTCOME):  # the last two are written there directly
                 self._upload(name, patience=0)
 
     def _local(self) -> list[str]:

@@ -1,0 +1,101 @@
+"""Changing a file that others may change at the same moment, so that no change is lost."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fsspec.implementations.local import LocalFileSystem
+
+from .errors import UserError
+from .storage import PRECONDITION_FAILED, _first_status, _open, _part, _persist
+
+ATTEMPTS = 50  # of writers who are in each other's way; each time one of them gets through
+LONGEST_PAUSE = 0.5  # seconds between two of them
+
+Change = Callable[[str | None], str | None]
+
+
+def update_text(uri: str, change: Change, patience: float | None = None) -> None:
+    """Replace a file by what `change` makes of it; of several who do so at once, each sees the other's work.
+
+    A bucket compares the generation that was read with the one that is replaced, a folder has a lock beside the file.
+
+    Args:
+        change: takes the text, None where there is no file yet, and gives the new one, None for no change. It may
+            be called several times, the last time with its own work: a first try may have arrived unheard.
+        patience: seconds for which passing trouble is tried again; None for `storage.PATIENCE`.
+
+    Raises:
+        UserError: it cannot be read or written, or this kind of bucket has no such comparison; names the URI. What
+            `change` raises leaves the file as it is.
+        StorageUnavailable: it cannot be reached.
+    """
+    filesystem, remote = _open(uri)
+    if isinstance(filesystem, LocalFileSystem):
+        _update_file(Path(remote), change)
+        return
+    if "gs" not in filesystem.protocol:
+        raise UserError(
+            f"{uri} cannot be shared: only folders and gs:// buckets compare versions here."
+        )
+    for _ in range(ATTEMPTS):
+        text, generation = _persist(partial(_read, filesystem, remote), uri, "read", patience)
+        new = change(text)
+        if new is None or new == text:
+            return
+        replace = partial(_replace, filesystem, remote, new, generation)
+        if _persist(replace, uri, "written", patience):
+            return
+        time.sleep(random.uniform(0, LONGEST_PAUSE))  # noqa: S311
+    raise UserError(f"{uri} is being changed by too many at once; try again in a minute.")
+
+
+def _read(filesystem: Any, remote: str) -> tuple[str | None, str]:
+    """Give a bucket object's text and generation, both of one answer; None and "0" where there is none."""
+    bucket, _, key = remote.partition("/")
+    try:
+        headers, content = filesystem.call("GET", "b/{}/o/{}", bucket, key, alt="media")
+    except FileNotFoundError:
+        return None, "0"
+    return content.decode("utf-8"), str(headers["X-Goog-Generation"])
+
+
+def _replace(filesystem: Any, remote: str, text: str, generation: str) -> bool:
+    """Write an object if it still is the one of that generation; tell whether it was."""
+    bucket, _, key = remote.partition("/")
+    url = f"{filesystem._location}/upload/storage/v1/b/{quote(bucket)}/o"
+    query = {"uploadType": "media", "name": key, "ifGenerationMatch": generation}
+    try:
+        filesystem.call("POST", url, data=text.encode(), **query)
+    except Exception as error:
+        if _first_status(error) == PRECONDITION_FAILED:
+            return False
+        raise
+    return True
+
+
+def _update_file(path: Path, change: Change) -> None:
+    with _locked(path):
+        text = path.read_text(encoding="utf-8") if path.is_file() else None
+        new = change(text)
+        if new is not None and new != text:
+            with _part(str(path)) as part:
+                part.write_text(new, encoding="utf-8")
+                os.replace(part, path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
