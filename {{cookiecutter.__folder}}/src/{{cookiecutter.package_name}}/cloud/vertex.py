@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import UserError
 from . import doctor, google, registry
 from .google_errors import GoogleError, UnreachableError
-from .job import RUN_MAX_ATTEMPTS, RUN_SECRETS, Handle, Job, Problem, State, Status
+from .job import RUN_MAX_ATTEMPTS, RUN_SECRETS, Handle, Job, Leftover, Problem, State, Status
 
 CONSOLE = "https://console.cloud.google.com/vertex-ai/locations"
 BOOT_DISK_GB = 100  # the least there is; a CUDA image takes 6, the rest is for data and checkpoints
@@ -180,6 +180,16 @@ class Vertex:
 
     def list(self) -> list[Status]:
         return [self._status(found) for found in self._jobs()]
+
+    def leftovers(self) -> list[Leftover]:
+        """Give nothing: the machines are the service's own, and end with their job."""
+        return []
+
+    def remove(self, leftover: Leftover) -> None:
+        raise UserError(f"Vertex AI knows no {leftover.what}.")
+
+    def now(self) -> datetime:
+        return google.now()
 
     # -- the service -----------------------------------------------------------------------------
 
