@@ -38,7 +38,7 @@ class Result:
     def reached(self) -> bool | None:
         """Whether the value is what it should be; None where nothing is asked of it."""
         sign, _, bound = self.aim.partition(" ")
-        compare = {">=": float.__ge__, ">": float.__gt__, "<": float.__lt__}.get(sign)
+        compare = {">=": float.__ge__, ">": float.__gt__, "<": float.__lt__, "<=": float.__le__}.get(sign)
         return compare(float(self.value), float(bound)) if compare else None
 
 

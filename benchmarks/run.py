@@ -111,6 +111,10 @@ class Bench:
     def data(self) -> list[Result]:
         return data.measure(self.project, rounds=1 if self.quick else 7)
 
+    def month(self) -> list[Result]:
+        python, months = self.project.folder / ".venv/bin/python", "1" if self.quick else "5"
+        return load(projects.run_inside(self.project, python, "month.py", months))
+
     def preemption(self) -> list[Result]:
         return preemption.measure(self.project, quick=self.quick)
 
@@ -135,7 +139,7 @@ def table(results: list[Result]) -> Table:
 
 def main() -> None:
     """Measures what was asked for, prints the table and writes build/bench/results.json."""
-    groups = ("bake", "training", "checkpoint", "start", "launch", "image", "data", "preemption")
+    groups = ("bake", "training", "checkpoint", "start", "launch", "image", "data", "preemption", "month")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, rough numbers, no images")
     parser.add_argument("--only", choices=groups, action="append", help="one group; can be given again")

@@ -85,6 +85,7 @@ def run_launch(
     ("setting", "sentence"),
     [
         ("model.wdith=3", "There is no model.wdith; did you mean model.width?"),
+        ("sweep=lr", "Sweeps are launched on Vertex AI only; `uv run train sweep=lr` runs it here."),
         ("cloud.machine=l4", "cloud.machine=l4 is none of this machine; choose here, container"),
     ],
 )
@@ -116,6 +117,8 @@ def test_a_mistake_is_one_sentence_before_anything_slow_is_imported(tmp_path, se
         ("cloud.max_hours=inf", "would never end the job"),
         ("code=tree", "expected one of [image, worktree]"),
         ("+cloud.secrets.key=a", "cannot name an environment variable"),
+        ("--multirun", "One launch is one run; a sweep is launched by sweep=NAME"),
+        ("hydra.mode=MULTIRUN", "One launch is one run; a sweep is launched by sweep=NAME"),
         ("cloud.machine=l5", "There is no machine l5; did you mean l4?"),
         ("cloud.region=mars-north1", "no l4 in mars-north1, only in"),
         ("run.root=elsewhere", "run.root is for `uv run train`"),

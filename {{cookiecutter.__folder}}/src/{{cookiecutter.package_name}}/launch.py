@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,27 +21,51 @@ from omegaconf import DictConfig
 from .cli import hydra_program
 from .cloud import job as words
 from .cloud.job import Job
-from .cloud.plan import Plan, make_plan
+from .cloud.plan import WITH_SWEEPS, Plan, make_plan
 from .errors import UserError
 
 if TYPE_CHECKING:
     from .cloud.backends import Service
     from .cloud.records import Record
 
-MULTIRUN = "One launch is one run; a sweep is launched by sweep=NAME cloud=vertex, with its settings in configs/sweep/."
+MULTIRUN = "One launch is one run; a sweep is launched by sweep=NAME, with its settings in configs/sweep/."
+SWEEPS = "Sweeps are launched on Vertex AI only; `uv run train {}` runs it here."
 
 
 def main() -> None:
     """Launch one run, or one sweep."""
+    words = sys.argv[1:]
+    sweep = next((word for word in words if re.match(r"\+?sweep=(?!null$).", word)), None)
+    spaces: tuple[str, ...] = ()
+    if {"-m", "--multirun"} & set(words) or "hydra.mode=multirun" in (w.lower() for w in words):
+        sys.exit(MULTIRUN)
+    if sweep:
+        try:
+            from .cloud.search import for_launch
+        except ImportError:  # in a project of another cloud
+            sys.exit(SWEEPS.format(sweep))
+        sys.argv[1:], spaces = for_launch(words)
+    program = hydra_program("launch")(lambda config: launch(config, sweep, spaces))
     program()
 
 
-@hydra_program("launch")
-def program(config: DictConfig) -> None:
-    """Say what the run costs at most, check, and start it."""
+def launch(config: DictConfig, sweep: str | None, spaces: tuple[str, ...]) -> None:
+    """Say what the run costs at most, check, and start it.
+
+    Args:
+        sweep: the word that names one, as typed.
+        spaces: what was typed to be looked for, beside what the sweep's file says.
+    """
     from .cloud.backends import connect
 
-    plan = make_plan(config, HydraConfig.get().overrides.task)
+    search, constants = None, ()
+    if sweep:
+        from .cloud.search import search_of
+
+        if config.cloud.backend not in WITH_SWEEPS:
+            raise UserError(SWEEPS.format(sweep))
+        search, constants = search_of(HydraConfig.get(), config, spaces)
+    plan = make_plan(config, HydraConfig.get().overrides.task, search, constants)
     # A dry run's output is JSON and nothing else.
     tell = sys.stderr if config.dry_run else sys.stdout
     print(plan.text(), file=tell, flush=True)

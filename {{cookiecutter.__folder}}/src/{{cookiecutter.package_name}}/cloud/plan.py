@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 # What is for launch itself; everything else is passed on to the training.
 OWN = re.compile(
-    r"[+~]{0,2}(cloud[.=@]|cloud$|(dry_run|doctor_only|code|job|sweep|run|run\.id|run\.root)(=|$))"
+    r"[+~]{0,2}(cloud[.=@]|cloud$|hydra[./]"
+    r"|(dry_run|doctor_only|code|job|sweep|run|run\.id|run\.root)(=|$))"
 )
+
+WITH_SWEEPS = ("vertex",)  # backends whose service chooses settings itself
 
 
 @dataclass
@@ -153,8 +156,17 @@ class Plan:
         )
 
 
-def make_plan(config: DictConfig, overrides: Sequence[str], search: Search | None = None) -> Plan:
-    """Make a plan of the composed configuration and of what was typed, and for a sweep of what it looks for.
+def make_plan(
+    config: DictConfig,
+    overrides: Sequence[str],
+    search: Search | None = None,
+    constants: tuple[str, ...] = (),
+) -> Plan:
+    """Make a plan of the composed configuration and of what was typed.
+
+    Args:
+        search: what a sweep looks for; None for one training.
+        constants: settings that all its trainings need beside what was typed.
 
     Raises:
         UserError: the settings cannot work somewhere else, or the machine is not in the price table.
@@ -165,12 +177,14 @@ def make_plan(config: DictConfig, overrides: Sequence[str], search: Search | Non
     run_id = config.run.id or make_run_id()
     earlier = _earlier(config) if config.run.id and not config.dry_run else (0.0, 0)
     packed = _pack(config)
-    args = (*(word for word in overrides if not OWN.match(word)), f"run.id={run_id}")
+    passed = (word for word in overrides if not OWN.match(word))
+    args = (*constants, *passed, f"run.id={run_id}")
+    trials = search.trials if search else 1
     kind = Kind.sweep if search else Kind[config.job.name]
     labels = {
         **cloud.labels,
         words.RUN_LABEL: label(run_id),
-        words.SECONDS_LABEL: str(math.ceil(cloud.max_hours * 3600)),
+        words.SECONDS_LABEL: str(math.ceil(cloud.max_hours * 3600 * trials)),
         "branch": label(branch() or "none"),
     }
     job = Job(
