@@ -59,6 +59,8 @@ class Container:
         env: the whole environment beside the image's own.
         command: replaces the image's entry point when it is not empty.
         args: what the entry point is given.
+        name: of the container; "" makes one up.
+        options: more for `docker run`.
     """
 
     def __init__(
@@ -68,11 +70,13 @@ class Container:
         env: Mapping[str, str],
         args: Iterable[str] = (),
         command: Iterable[str] = (),
+        name: str = "",
+        options: Iterable[str] = (),
     ) -> None:
-        self.name = f"{stage}-{next(_numbers)}"
+        self.name = name or f"{stage}-{next(_numbers)}"
         command = list(command)
         start = [program(), "run", "--name", self.name, "--network", "host", "--label", f"{LABEL}={stage}"]
-        start += ["--sig-proxy=false", "--pull", "never", "--shm-size", "1g"]
+        start += ["--sig-proxy=false", "--pull", "never", "--shm-size", "1g", *options]
         start += [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
         start += ["--entrypoint", command[0]] if command else []
         self.process = subprocess.Popen(

@@ -55,6 +55,10 @@ class RequestError(Exception):
         return {"error": error}
 
 
+class LostAnswerError(Exception):
+    """The request was carried out, and the connection breaks before its answer arrives."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One request; `query` has a list for each name."""
@@ -114,9 +118,15 @@ class _Handler(BaseHTTPRequestHandler):
             reply = type(self).handle_request(request)
         except RequestError as refusal:
             reply = Answer(refusal.json(), refusal.code)
+        except LostAnswerError:
+            self.close_connection = True
+            return
         text = isinstance(reply.content, str)
         content = reply.content.encode() if text else json.dumps(reply.content).encode()
-        self.send_response(reply.code)
+        self.send_response_only(reply.code)
+        for name, usual in (("Server", self.version_string()), ("Date", self.date_time_string())):
+            if name not in reply.headers:
+                self.send_header(name, usual)
         self.send_header("Content-Type", "text/plain" if text else "application/json; charset=UTF-8")
         self.send_header("Content-Length", str(len(content)))
         for name, value in reply.headers.items():

@@ -1,7 +1,6 @@
 """A strict stand-in for Vertex AI's custom jobs that really runs their images, and for the log of what they print."""
 
 import itertools
-import json
 import re
 import secrets
 import threading
@@ -13,6 +12,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from stage import containers
+from stage.cloud_logging import list_entries, page
 from stage.google_identity import Identity
 from stage.rest import Answer, Request, RequestError, serve
 from stage.vertex_filter import LogFilter, job_filter
@@ -231,53 +231,18 @@ class Vertex:
         query = request.only("filter", "pageSize", "pageToken", "readMask")
         matches = job_filter(query.get("filter", ""))
         found = [job.json() for job in reversed(self.jobs())]
-        page, more = _page(
+        shown, more = page(
             [job for job in found if matches(job)], query.get("pageSize"), query.get("pageToken"), 100
         )
-        return Answer(({"customJobs": page} if page else {}) | more)
+        return Answer(({"customJobs": shown} if shown else {}) | more)
 
     def _entries(self, request: Request) -> Answer:
-        self.identity.require(request, "logging.logEntries.list")
-        body = request.json()
-        for name in body:
-            if name not in ("resourceNames", "filter", "orderBy", "pageSize", "pageToken"):
-                raise RequestError(
-                    400,
-                    f"Invalid JSON payload received. Unknown name {json.dumps(name)}",
-                    [(name, "unknown")],
-                )
-        names = body.get("resourceNames")
-        if not isinstance(names, list) or not names:
-            raise RequestError(400, "resource_names is required", [("resource_names", "is required")])
-        for name in names:
-            if not isinstance(name, str) or not self.identity.is_project(name.removeprefix("projects/")):
-                raise RequestError(403, f"The caller does not have permission on {name}.")
-        order = body.get("orderBy") or "timestamp asc"
-        if order not in ("timestamp asc", "timestamp desc"):
-            raise RequestError(
-                400, "order_by is 'timestamp asc' or 'timestamp desc'", [("order_by", str(order))]
-            )
-        matches = LogFilter(str(body.get("filter") or ""))
-        found = [entry for job in self.jobs() for entry in job.entries() if matches(entry)]
-        found.sort(key=lambda entry: (entry["timestamp"], entry["insertId"]), reverse=order.endswith("desc"))
-        page, more = _page(found, body.get("pageSize"), body.get("pageToken"), 50, 1000)
-        return Answer(({"entries": page} if page else {}) | more)
-
-
-def _page(
-    found: list[Any], size: Any, token: Any, usual: int, most: int = 100
-) -> tuple[list[Any], dict[str, str]]:
-    """One page, and the token of the next if there is one; a size over the most is cut, as the services do."""
-    try:
-        count, start = min(int(size or usual), most), int(token or 0)
-    except (TypeError, ValueError) as error:
-        raise RequestError(
-            400, "page_size or page_token is not valid", [("page_token", str(error))]
-        ) from error
-    if count < 1 or start < 0:
-        raise RequestError(400, "page_size must not be negative", [("page_size", str(count))])
-    more = {"nextPageToken": str(start + count)} if start + count < len(found) else {}
-    return found[start : start + count], more
+        return list_entries(
+            self.identity,
+            request,
+            lambda: (entry for job in self.jobs() for entry in job.entries()),
+            LogFilter,
+        )
 
 
 @contextmanager
