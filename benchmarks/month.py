@@ -221,13 +221,13 @@ class Month:
 
     def run(self) -> None:
         """Goes through the month hour by hour, and a day more for what still runs then."""
-        janitor = project("cloud.janitor")
+        tidy = project("cloud.chores").tidy
         place = project("cloud.places").Place("simulated", "gce", self.cloud, self.home, LABELS, CAP)
         for hour in range((DAYS + 1) * 24):
             self.cloud.advance(BEGIN + hour * HOUR)
             if self.guarded and self.random.random() >= JANITOR_DIES:
                 with self.cloud.storm(), contextlib.suppress(UserError, DiedError):
-                    janitor.clean([place])
+                    tidy([place], None, False, lambda line: None)
             if hour < DAYS * 24:
                 self._pushes(hour)
             self.highest = max(self.highest, self.cloud.spent())

@@ -158,7 +158,7 @@ def unmark(home: str, record: Record, what: str) -> None:
 
 
 def _mark(home: str, record: Record, what: str) -> str:
-    return f"{home}/{LAUNCHES}/{record.run_id}/{record.launched}-{record.token}.{what}"
+    return f"{home}/{LAUNCHES}/{record.run_id}/{record.launched}.{what}"
 
 
 def attempts(home: str, run_id: str) -> list[dict[str, Any]]:
