@@ -16,7 +16,9 @@ CLOUD = "{{ cookiecutter.cloud }}"
 # What belongs to one cloud only. Everything else is in every project.
 ONLY = {
     "gcp": """
-        .github/actions/cloud-login .github/workflows/train.yml infra
+        .github/actions/cloud-login .github/workflows/train.yml .github/workflows/janitor.yml infra
+        src/*/janitor.py src/*/cloud/chores.py src/*/cloud/github.py src/*/cloud/janitor.py src/*/cloud/report.py
+        src/*/cloud/reports.py src/*/cloud/survey.py tests/test_github.py tests/test_janitor.py
         configs/cloud/vertex.yaml src/*/cloud/google.py src/*/cloud/google_errors.py src/*/cloud/registry.py
         src/*/cloud/vertex.py src/*/cloud/doctor.py src/*/cloud/inputs.py
         tests/google_server.py tests/test_doctor.py tests/test_vertex.py

@@ -60,7 +60,10 @@ tests/test_worker_parts.py tests/wandb_file.py
 """
 # besides, where trainings run on Google Cloud
 GOOGLE_FILES = """
-.github/actions/cloud-login/action.yml .github/workflows/train.yml configs/cloud/vertex.yaml
+.github/actions/cloud-login/action.yml .github/workflows/janitor.yml .github/workflows/train.yml
+configs/cloud/vertex.yaml src/PACKAGE/janitor.py src/PACKAGE/cloud/chores.py src/PACKAGE/cloud/github.py
+src/PACKAGE/cloud/janitor.py src/PACKAGE/cloud/report.py src/PACKAGE/cloud/reports.py
+src/PACKAGE/cloud/survey.py tests/test_github.py tests/test_janitor.py
 infra/checks.sh infra/cleanup.json infra/common.sh infra/destroy infra/lifecycle.json infra/names.sh
 infra/setup
 src/PACKAGE/cloud/doctor.py src/PACKAGE/cloud/google.py src/PACKAGE/cloud/google_errors.py
