@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from {{ cookiecutter.package_name }}.cloud import doctor, inputs, vertex
+from {{ cookiecutter.package_name }}.cloud import doctor, inputs, vertex, vertex_quotas
 from {{ cookiecutter.package_name }}.cloud.job import Job, Machine, Problem
 
 from .google_server import google_server
@@ -172,7 +172,7 @@ def limits(**by_region: int) -> dict[str, Any]:
 )
 def test_the_quota_of_the_region_decides(server, given, enough):
     server.say("GET", f"{QUOTA}preemptible_nvidia_l4_gpus", limits(**given))
-    problems = doctor.check_gpu_quota("my-project", "us-central1", job(nodes=2))
+    problems = vertex_quotas.check_gpu_quota("my-project", "us-central1", job(nodes=2))
     assert (problems == []) is enough
 
 
@@ -188,7 +188,7 @@ def test_the_quota_of_the_region_decides(server, given, enough):
 def test_each_gpu_has_a_quota_of_its_own(server, gpu, spot, metric):
     server.say("GET", QUOTA + metric, limits(default=1))
     machine = Machine("some", "type", gpu, 8)
-    problem = only(doctor.check_gpu_quota("my-project", "us-central1", job(machine, spot=spot)))
+    problem = only(vertex_quotas.check_gpu_quota("my-project", "us-central1", job(machine, spot=spot)))
     assert problem.fatal
     assert (
         f"custom_model_training_{metric} in us-central1 is 1, and the job needs 8" in problem.what
@@ -199,13 +199,13 @@ def test_each_gpu_has_a_quota_of_its_own(server, gpu, spot, metric):
 def test_the_processors_of_a_cheap_machine_have_a_quota_too(server):
     server.say("GET", f"{QUOTA}preemptible_cpus", limits(default=1))
     machine = Machine("t4", "n1-standard-4", "NVIDIA_TESLA_T4", 1)
-    problem = only(doctor.check_cpu_quota("my-project", "us-central1", job(machine)))
+    problem = only(vertex_quotas.check_cpu_quota("my-project", "us-central1", job(machine)))
     assert "is 1, and the job needs 4" in problem.what
 
 
 def test_a_quota_that_may_not_be_read_is_left_to_the_service(server):
     server.refuse("GET", f"{QUOTA}preemptible_nvidia_l4_gpus", 403, "no")
-    assert doctor.check_gpu_quota("my-project", "us-central1", job()) == []
+    assert vertex_quotas.check_gpu_quota("my-project", "us-central1", job()) == []
 
 
 # -- data ----------------------------------------------------------------------------------------

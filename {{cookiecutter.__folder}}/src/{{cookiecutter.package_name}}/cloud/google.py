@@ -45,14 +45,16 @@ _ahead: float | None = None  # seconds that Google's clock is ahead of `time.mon
 def endpoint(service: str, region: str = "") -> str:
     """Give the base URL of an API, without a slash at its end.
 
-    The variables are those with which gcloud, and Google's own storage client, are sent elsewhere.
+    The variables are those with which gcloud, and Google's own storage client, are sent elsewhere. Of Compute Engine
+    alone, the version is a part of it.
     """
     if service == "storage":
         host = os.environ.get("STORAGE_EMULATOR_HOST") or "https://storage.googleapis.com"
         return (host if "://" in host else f"http://{host}").rstrip("/")
     given = os.environ.get(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}")
     prefix = f"{region}-" if region else ""
-    return (given or f"https://{prefix}{service}.googleapis.com").rstrip("/")
+    version = "/compute/v1" if service == "compute" else ""
+    return (given or f"https://{prefix}{service}.googleapis.com{version}").rstrip("/")
 
 
 def _default() -> tuple[Credentials, str | None]:
@@ -189,6 +191,7 @@ def request(
     headers: dict[str, str] | None = None,
     retry: bool | None = None,
     login: bool = True,
+    timeout: float = TIMEOUT,
 ) -> Response:
     """Send a request with this machine's login and give the answer, which is a good one.
 
@@ -196,6 +199,7 @@ def request(
         body: sent as JSON; None sends nothing.
         retry: whether doing it twice is the same as once; None: as HTTP says of the method.
         login: False sends no credentials, for hosts that are not Google's.
+        timeout: seconds for the answer.
 
     Raises:
         GoogleError: as `call`.
@@ -203,7 +207,7 @@ def request(
     delays = list(DELAYS if (method in IDEMPOTENT if retry is None else retry) else ())
     while True:
         try:
-            response = _send(method, url, body, params, headers, login)
+            response = _send(method, url, body, params, headers, login, timeout)
             if response.ok:
                 return response
             raise explain(response)
@@ -231,7 +235,9 @@ def _note_time(date: str | None) -> None:
 _sessions = threading.local()  # a session of requests is for one thread
 
 
-def _send(method: str, url: str, body: Any, params: Any, headers: Any, login: bool) -> Response:
+def _send(
+    method: str, url: str, body: Any, params: Any, headers: Any, login: bool, timeout: float
+) -> Response:
     import requests
     from google.auth.exceptions import GoogleAuthError, TransportError
     from google.auth.transport.requests import AuthorizedSession
@@ -244,7 +250,7 @@ def _send(method: str, url: str, body: Any, params: Any, headers: Any, login: bo
         )
     try:
         response = sessions[id(credentials)].request(
-            method, url, json=body, params=params, headers=headers, timeout=TIMEOUT
+            method, url, json=body, params=params, headers=headers, timeout=timeout
         )
     except (requests.RequestException, TransportError) as error:
         where = urlsplit(url).netloc

@@ -16,6 +16,7 @@ QUOTAS = "https://console.cloud.google.com/iam-admin/quotas"
 ROLES = {  # the narrowest predefined role that holds the permissions of this prefix
     "aiplatform.": "roles/aiplatform.user",
     "artifactregistry.": "roles/artifactregistry.reader",
+    "compute.": "roles/compute.instanceAdmin.v1",
     "iam.serviceAccounts.actAs": "roles/iam.serviceAccountUser on the job's service account",
     "logging.": "roles/logging.viewer",
     "secretmanager.versions.access": "roles/secretmanager.secretAccessor on the secret",
@@ -69,6 +70,8 @@ def explain(response: Response) -> GoogleError:
             "The project has no billing account",
             "link one at https://console.cloud.google.com/billing/projects",
         )
+    if status == 403 and reason == "quotaExceeded":  # Compute Engine's; to ask again does not help
+        return GoogleError(f"A quota is used up: {message}", f"ask for more at {QUOTAS}")
     if status == 401:
         return LoginError(f"{where} does not accept the login ({message})", LOGIN)
     if status == 403:
@@ -97,7 +100,7 @@ def _details(response: Response) -> tuple[str, str, dict[str, str]]:
             return line(error.get("message", "")), str(detail.get("reason", "")), metadata
     inner = (error.get("errors") or [{}])[0]  # a registry's, or the storage API's
     message = error.get("message") or inner.get("message") or error.get("status")
-    return line(message or response.reason), "", {}
+    return line(message or response.reason), str(inner.get("reason", "")), {}
 
 
 def _role(message: str, about: dict[str, str]) -> str:
