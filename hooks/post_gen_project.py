@@ -20,8 +20,11 @@ ONLY = {
         src/*/janitor.py src/*/cloud/chores.py src/*/cloud/github.py src/*/cloud/janitor.py src/*/cloud/report.py
         src/*/cloud/reports.py src/*/cloud/survey.py tests/test_github.py tests/test_janitor.py
         configs/cloud/vertex.yaml src/*/cloud/google.py src/*/cloud/google_errors.py src/*/cloud/registry.py
-        src/*/cloud/vertex.py src/*/cloud/doctor.py src/*/cloud/inputs.py
-        tests/google_server.py tests/test_doctor.py tests/test_vertex.py
+        src/*/cloud/vertex.py src/*/cloud/vertex_quotas.py src/*/cloud/doctor.py src/*/cloud/inputs.py
+        configs/cloud/gce.yaml src/*/cloud/google_backend.py src/*/cloud/gce.py src/*/cloud/gce_*
+        tests/test_gce.py tests/test_gce_parts.py tests/test_backends.py
+        src/*/cloud/search.py src/*/cloud/vertex_tuning.py
+        tests/google_server.py tests/test_doctor.py tests/test_vertex.py tests/test_search.py tests/test_vertex_tuning.py
     """,
 }
 TIMEOUT = 300  # seconds; a lock takes about two, and a network that never answers must not hang a bake

@@ -35,8 +35,9 @@ configs/task/classification.yaml configs/task/depth.yaml configs/task/segmentati
 configs/tracking/none.yaml configs/tracking/wandb.yaml configs/trainer/default.yaml notebooks/explore.ipynb
 src/PACKAGE/__init__.py src/PACKAGE/atomic.py src/PACKAGE/cli.py src/PACKAGE/config.py src/PACKAGE/errors.py
 src/PACKAGE/evaluate.py src/PACKAGE/identity.py src/PACKAGE/launch.py src/PACKAGE/prepare.py
-src/PACKAGE/runs.py src/PACKAGE/storage.py src/PACKAGE/sweep.py src/PACKAGE/train.py
-src/PACKAGE/cloud/__init__.py src/PACKAGE/cloud/worker/attempts.py src/PACKAGE/cloud/backends.py
+src/PACKAGE/runs.py src/PACKAGE/storage.py src/PACKAGE/sweep.py src/PACKAGE/sweeper.py src/PACKAGE/train.py
+src/PACKAGE/trials.py src/PACKAGE/cloud/trials.py src/PACKAGE/cloud/worker/trial.py
+src/PACKAGE/cloud/__init__.py src/PACKAGE/cloud/worker/attempts.py src/PACKAGE/cloud/worker/notebook.py src/PACKAGE/cloud/backends.py
 src/PACKAGE/cloud/worker/cluster.py src/PACKAGE/cloud/code.py src/PACKAGE/cloud/docker.py src/PACKAGE/cloud/job.py
 src/PACKAGE/cloud/ledger.py src/PACKAGE/cloud/local.py src/PACKAGE/cloud/worker/observed.py src/PACKAGE/cloud/worker/overlay.py
 src/PACKAGE/cloud/places.py src/PACKAGE/cloud/plan.py src/PACKAGE/cloud/prices.csv
@@ -54,9 +55,9 @@ src/PACKAGE/training/scoring.py src/PACKAGE/training/state.py src/PACKAGE/traini
 src/PACKAGE/training/tracking.py src/PACKAGE/training/weights.py
 tests/__init__.py tests/conftest.py tests/fake_backend.py tests/test_ledger.py tests/test_checkpoint.py tests/test_config.py
 tests/test_data.py tests/test_experiments.py tests/test_launch.py tests/test_local.py tests/test_mnist.py
-tests/test_notebook.py tests/test_prepare.py tests/test_prices.py tests/test_resume.py tests/test_runs.py
+tests/test_notebook.py tests/test_notebook_job.py tests/test_prepare.py tests/test_prices.py tests/test_resume.py tests/test_runs.py
 tests/test_storage.py tests/test_sync.py tests/test_tracking.py tests/test_training.py tests/test_worker.py
-tests/test_worker_parts.py tests/wandb_file.py
+tests/test_worker_parts.py tests/wandb_file.py tests/test_sweep.py tests/test_trial.py
 """
 # besides, where trainings run on Google Cloud
 GOOGLE_FILES = """
@@ -64,10 +65,16 @@ GOOGLE_FILES = """
 configs/cloud/vertex.yaml src/PACKAGE/janitor.py src/PACKAGE/cloud/chores.py src/PACKAGE/cloud/github.py
 src/PACKAGE/cloud/janitor.py src/PACKAGE/cloud/report.py src/PACKAGE/cloud/reports.py
 src/PACKAGE/cloud/survey.py tests/test_github.py tests/test_janitor.py
-infra/checks.sh infra/cleanup.json infra/common.sh infra/destroy infra/lifecycle.json infra/names.sh
-infra/setup
+infra/checks.sh infra/cleanup.json infra/common.sh infra/destroy infra/launcher.yaml infra/lifecycle.json
+infra/machines.sh infra/names.sh infra/setup infra/trainer.yaml
 src/PACKAGE/cloud/doctor.py src/PACKAGE/cloud/google.py src/PACKAGE/cloud/google_errors.py
 src/PACKAGE/cloud/inputs.py src/PACKAGE/cloud/registry.py src/PACKAGE/cloud/vertex.py
+configs/cloud/gce.yaml src/PACKAGE/cloud/gce.py src/PACKAGE/cloud/gce_api.py src/PACKAGE/cloud/gce_history.py
+src/PACKAGE/cloud/gce_logs.py src/PACKAGE/cloud/gce_machine.py src/PACKAGE/cloud/gce_checks.py
+src/PACKAGE/cloud/gce_shutdown.sh src/PACKAGE/cloud/gce_startup.sh src/PACKAGE/cloud/gce_state.py
+src/PACKAGE/cloud/google_backend.py src/PACKAGE/cloud/vertex_quotas.py
+tests/test_backends.py tests/test_gce.py tests/test_gce_parts.py
+src/PACKAGE/cloud/search.py src/PACKAGE/cloud/vertex_tuning.py tests/test_search.py tests/test_vertex_tuning.py
 tests/google_server.py tests/test_doctor.py tests/test_vertex.py
 """
 

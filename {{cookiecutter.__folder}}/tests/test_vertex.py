@@ -31,6 +31,7 @@ DIGEST = "sha256:" + "a" * 64
 def server(tmp_path, monkeypatch):
     monkeypatch.setattr(vertex, "SUBMIT_DELAYS", (0, 0))
     with google_server(tmp_path, monkeypatch) as running:
+        running.say("GET", JOBS.replace("customJobs", "hyperparameterTuningJobs"), {})
         yield running
 
 
@@ -437,7 +438,7 @@ def test_a_secret_is_read_without_the_newline_that_echo_adds(server):
 
 def test_the_libraries_wait_until_they_are_needed():
     code = (
-        "import sys; import {{ cookiecutter.package_name }}.cloud.vertex;"
+        "import sys; import cloud_training.cloud.vertex;"
         "print([name for name in ('requests', 'google.auth', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

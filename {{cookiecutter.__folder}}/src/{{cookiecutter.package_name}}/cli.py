@@ -24,8 +24,11 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from . import sweeper
 from .config import CONFIGS, check
 from .errors import UserError
+
+sweeper.register()
 
 # Hydra's own switch for whole tracebacks; it must be read before `main` sets it for Hydra's sake.
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"

@@ -1,18 +1,21 @@
-"""Custom jobs of Vertex AI, in the service's own JSON: what a dry run prints is what its reference describes."""
+"""Custom and tuning jobs of Vertex AI, in the service's own JSON: a dry run prints what its reference describes."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from ..errors import UserError
-from . import doctor, google, registry
+from . import doctor, google, vertex_quotas, vertex_tuning
+from .google_backend import GoogleBackend
 from .google_errors import GoogleError, UnreachableError
-from .job import RUN_MAX_ATTEMPTS, RUN_SECRETS, Handle, Job, Leftover, Problem, State, Status
+from .job import RUN_MAX_ATTEMPTS, Handle, Job, Leftover, Problem, State, Status
 
+CUSTOM = "customJobs"
 CONSOLE = "https://console.cloud.google.com/vertex-ai/locations"
 BOOT_DISK_GB = 100  # the least there is; a CUDA image takes 6, the rest is for data and checkpoints
 SUBMIT_DELAYS = (
@@ -41,43 +44,8 @@ def connect(cloud: Any) -> Vertex:
     return Vertex(cloud)
 
 
-class Vertex:
+class Vertex(GoogleBackend):
     """Backend of `job.py`. Labels of the configuration tell this project's jobs from others."""
-
-    def __init__(self, cloud: Any):
-        self.cloud = cloud
-
-    @property
-    def project(self) -> str:
-        """The configured project, else that of the login."""
-        return self.cloud.project or google.project()
-
-    def who(self) -> str:
-        """Tell whose login is used. Raises UserError where there is none or it has expired."""
-        return google.who()
-
-    # -- images ----------------------------------------------------------------------------------
-
-    def reference(self, cloud: Any = None) -> str:
-        """Name the configured image, or else the newest that was built from main. Needs no network."""
-        cloud = cloud or self.cloud
-        image = cloud.image or f"{cloud.repository}:main"
-        if registry.has_host(image):
-            return image
-        return f"{cloud.region}-docker.pkg.dev/{self._project_if_known()}/{image}"
-
-    def image(self, cloud: Any = None) -> str:
-        """Give the image by its digest, which names exactly one for ever.
-
-        Raises:
-            UserError: there is none yet, or the registry cannot be asked.
-        """
-        reference = self.reference(cloud)
-        return reference if "@sha256:" in reference else registry.resolve(reference)
-
-    def revision(self, image: str) -> str | None:
-        """Give the commit that an image was built from; None where it does not say."""
-        return registry.revision(image)
 
     # -- Backend ---------------------------------------------------------------------------------
 
@@ -87,18 +55,32 @@ class Vertex:
             project = self.project
         except GoogleError as error:  # whatever else is asked would fail for the same reason
             return [Problem(error.what, error.remedy)]
-        return doctor.examine(project, self.cloud, job, (lambda: self._check_active(job),))
+        at_once = job if not job.search else replace(job, nodes=job.nodes * job.search.parallel)
+        checks = (
+            lambda: self._check_active(job),
+            lambda: vertex_quotas.check_gpu_quota(project, self.cloud.region, at_once),
+            lambda: vertex_quotas.check_cpu_quota(project, self.cloud.region, at_once),
+        )
+        return doctor.examine(project, self.cloud, job, checks)
 
     def _check_active(self, job: Job) -> list[Problem]:
         """Is the service there, and no other job at work in the same run folder?"""
         found = self._newest(job.run_id)
-        if not found or _state(found).over:
+        if not found:
+            return []
+        if job.search and _is_sweep(found):
+            what = f"There was a sweep {job.run_id}, whose trials have the folders of these"
+            return [Problem(what, "choose another run.id")]
+        if _state(found).over:
             return []
         what = f"A job of run {job.run_id} is {_state(found).name}, and would share its run folder"
         remedy = f"wait for it, end it by `uv run runs stop {job.run_id}`, or choose another run.id"
         return [Problem(what, remedy)]
 
     def request(self, job: Job) -> dict[str, Any]:
+        environment = self._environment(job)
+        if job.search:
+            environment |= vertex_tuning.environment(job.search)
         pool = {
             "machineSpec": _machine(job),
             "replicaCount": "1",  # an int64, which is a string in the API's JSON
@@ -107,7 +89,7 @@ class Vertex:
             "containerSpec": {
                 "imageUri": job.image,
                 "args": list(job.args),
-                "env": [{"name": k, "value": v} for k, v in self._environment(job).items()],
+                "env": [{"name": k, "value": v} for k, v in environment.items()],
             },
         }
         # Pool 0 is the one primary replica that the others find by CLUSTER_SPEC, pool 1 all others.
@@ -119,19 +101,19 @@ class Vertex:
         }
         if job.output:
             spec["baseOutputDirectory"] = {"outputUriPrefix": job.output}
-        return {
-            "displayName": job.run_id,
-            "labels": {**(self.cloud.labels or {}), **job.labels},
-            "jobSpec": spec,
-        }
+        labels = {**(self.cloud.labels or {}), **job.labels}
+        if job.search:
+            return vertex_tuning.request(job, job.search, labels, spec)
+        return {"displayName": job.run_id, "labels": labels, "jobSpec": spec}
 
     def submit(self, job: Job) -> Handle:
         body = self.request(job)
+        collection = vertex_tuning.COLLECTION if job.search else CUSTOM
         before = {found["name"] for found in self._jobs(display_name=job.run_id)}
         delays = list(SUBMIT_DELAYS)
         while True:
             try:
-                return self._handle(google.call("POST", self._url(), body, retry=False))
+                return self._handle(google.call("POST", self._url(collection), body, retry=False))
             except UnreachableError:
                 # The answer was lost, but perhaps not the job: a second one would cost as much again.
                 if not delays:
@@ -149,10 +131,12 @@ class Vertex:
         found = self._newest(run_id)
         if not found:
             return
-        number = found["name"].rpartition("/")[2]
+        trials = vertex_tuning.numbers(found)
+        numbers = [found["name"].rpartition("/")[2], *trials]
+        jobs = " OR ".join(f'resource.labels.job_id="{number}"' for number in numbers)
         body = {
             "resourceNames": [f"projects/{self.project}"],
-            "filter": f'resource.type="ml_job" AND resource.labels.job_id="{number}"'
+            "filter": f'resource.type="ml_job" AND ({jobs})'
             f' AND timestamp>="{found["createTime"]}"',  # else the whole retention is searched
             "orderBy": "timestamp asc",
             "pageSize": 1000,
@@ -160,7 +144,7 @@ class Vertex:
         url = f"{google.endpoint('logging')}/v2/entries:list"
         while True:
             answer = google.call("POST", url, body, retry=True)  # it only reads
-            yield from map(_log_line, answer.get("entries", []))
+            yield from (_log_line(entry, trials) for entry in answer.get("entries", []))
             if not (page := answer.get("nextPageToken")):
                 return
             body = {**body, "pageToken": page}
@@ -196,21 +180,29 @@ class Vertex:
     def _api(self) -> str:
         return f"{google.endpoint('aiplatform', self.cloud.region)}/v1"
 
-    def _url(self) -> str:
-        return f"{self._api()}/projects/{self.project}/locations/{self.cloud.region}/customJobs"
+    def _url(self, collection: str) -> str:
+        return f"{self._api()}/projects/{self.project}/locations/{self.cloud.region}/{collection}"
 
     def _jobs(self, display_name: str | None = None) -> list[dict[str, Any]]:
-        """Find this project's jobs, newest first; the service's own order is not documented."""
+        """Find this project's jobs, newest first, without those that are trials of another."""
+        found = [
+            *self._all(CUSTOM, display_name),
+            *self._all(vertex_tuning.COLLECTION, display_name),
+        ]
+        jobs = [each for each in found if not vertex_tuning.is_trial(each)]
+        return sorted(jobs, key=_created, reverse=True)
+
+    def _all(self, collection: str, display_name: str | None) -> list[dict[str, Any]]:
         conditions = [f'labels.{key}="{value}"' for key, value in (self.cloud.labels or {}).items()]
         if display_name:
             conditions.insert(0, f'display_name="{display_name}"')
         query = {"filter": " AND ".join(conditions), "pageSize": "100"}
         found: list[dict[str, Any]] = []
         while True:
-            answer = google.call("GET", self._url(), params=query)
-            found += answer.get("customJobs", [])
+            answer = google.call("GET", self._url(collection), params=query)
+            found += answer.get(collection, [])
             if not (page := answer.get("nextPageToken")):
-                return sorted(found, key=_created, reverse=True)
+                return found
             query = {**query, "pageToken": page}
 
     def _newest(self, run_id: str) -> dict[str, Any] | None:
@@ -226,36 +218,20 @@ class Vertex:
     def _status(self, found: dict[str, Any]) -> Status:
         error, state = found.get("error") or {}, _state(found)
         detail = error.get("message", "") or found["state"].removeprefix("JOB_STATE_").lower()
+        seconds = _seconds(found, state)
+        if _is_sweep(found):
+            detail = f"{vertex_tuning.progress(found)}, {detail}"
+            seconds = vertex_tuning.seconds(found, google.now())
         return Status(
             run_id=found["displayName"],
             state=state,
             created=_created(found),
-            seconds=_seconds(found, state),
+            seconds=seconds,
             url=self._page(found),
             detail=detail,
+            name=found["name"],
+            labels=found.get("labels", {}),
         )
-
-    def _environment(self, job: Job) -> dict[str, str]:
-        environment = dict(job.env)
-        if job.secrets:
-            where = f"projects/{self._project_if_known()}/secrets"
-            environment[RUN_SECRETS] = ",".join(
-                f"{variable}={where}/{name}/versions/latest"
-                for variable, name in job.secrets.items()
-            )
-        return environment
-
-    def _service_account(self) -> str:
-        account = self.cloud.service_account
-        if "@" in account:
-            return account
-        return f"{account}@{self._project_if_known()}.iam.gserviceaccount.com"
-
-    def _project_if_known(self) -> str:
-        try:
-            return self.project
-        except UserError:  # a dry run needs no login; whatever is sent does, and says so first
-            return "PROJECT"
 
 
 def _machine(job: Job) -> dict[str, Any]:
@@ -295,6 +271,10 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def _is_sweep(found: Mapping[str, Any]) -> bool:
+    return f"/{vertex_tuning.COLLECTION}/" in found["name"]
+
+
 def _created(found: dict[str, Any]) -> datetime:
     return _time(found["createTime"])
 
@@ -304,13 +284,15 @@ def _seconds(found: dict[str, Any], state: State) -> float:
     if not (start := found.get("startTime")):
         return 0.0
     end = found.get("endTime") or (found.get("updateTime") if state.over else None)
-    last = _time(end) if end else datetime.now(UTC)
+    last = _time(end) if end else google.now()
     return max(0.0, (last - _time(start)).total_seconds())
 
 
-def _log_line(entry: dict[str, Any]) -> str:
+def _log_line(entry: dict[str, Any], trials: Mapping[str, str]) -> str:
     content = entry.get("jsonPayload") or {}
     text = str(entry.get("textPayload") or content.get("message") or content).rstrip("\n")
-    task = (entry.get("resource") or {}).get("labels", {}).get("task_name", "")
+    labels = (entry.get("resource") or {}).get("labels", {})
+    task, trial = labels.get("task_name", ""), trials.get(labels.get("job_id", ""))
     # With several nodes each line says whose it is, but for the one that most jobs have only.
-    return text if task in ("", "service", "workerpool0-0") else f"[{task}] {text}"
+    text = text if task in ("", "service", "workerpool0-0") else f"[{task}] {text}"
+    return f"[trial {trial}] {text}" if trial else text

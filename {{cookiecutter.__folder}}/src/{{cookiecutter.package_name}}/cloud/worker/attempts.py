@@ -76,9 +76,10 @@ class Attempts:
                 self._this |= {"ended": _now(), "exit_code": exit_code}
             write_text(f"{self.home}/{ATTEMPTS}", _json(self._all), patience=patience)
 
-    def close(self, state: State, exit_code: int, reason: str) -> None:
+    def close(self, state: State, exit_code: int, reason: str, **more: float) -> None:
         """Note how the run ended; what was noted before, by another node or a person, stays."""
         values = {"state": state.value, "exit_code": exit_code, "reason": reason, "time": _now()}
+        values |= more
         try:
             write_text(f"{self.home}/{OUTCOME}", _json(values), new=True)
         except UserError:

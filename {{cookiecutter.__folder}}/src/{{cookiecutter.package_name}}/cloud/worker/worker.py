@@ -13,11 +13,12 @@ import subprocess
 import tempfile
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from ...errors import UserError
-from ...storage import StorageUnavailable, read_text
+from ...storage import StorageUnavailable, fetch, read_text
 from ..job import EXIT_FINAL, EXIT_RETRY, State
 from ..records import LOCAL_HOME, LOG
 from .attempts import Attempts
@@ -28,6 +29,7 @@ from .overlay import lay
 from .pull import pull
 from .settings import Settings
 from .sync import Mirror, final_patience
+from .trial import METRICS, Trial
 
 MARGIN = (
     10.0,
@@ -49,9 +51,18 @@ class Worker:
         node: which of the machines this is.
         args: the training's overrides.
         root: the project's folder.
+        trial: of a sweep, that the run is.
     """
 
-    def __init__(self, settings: Settings, node: Node, args: list[str], root: Path) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        node: Node,
+        args: list[str],
+        root: Path,
+        trial: Trial | None = None,
+    ) -> None:
+        self.trial = trial if node.first else None  # which speaks for the others
         self.settings, self.node, self.args, self.root = settings, node, args, root
         self.folder = root / LOCAL_HOME / settings.run_id
         self.log = WorkerLog()
@@ -62,12 +73,7 @@ class Worker:
             settings.max_attempts,
         )
         self.mirror = (
-            Mirror(
-                self.folder,
-                settings.output,
-                self.log.say,
-                lambda: self.attempts.note(patience=0),
-            )
+            Mirror(self.folder, settings.output, self.log.say, self._each_time)
             if settings.output
             else None
         )
@@ -83,6 +89,7 @@ class Worker:
         try:
             if outcome := self.attempts.outcome():
                 self.log.say(f"nothing to do: the run has {outcome['state']}: {outcome['reason']}")
+                self._tell_again(outcome["state"])
                 return 0 if outcome["state"] == State.succeeded.value else EXIT_FINAL
             self._begin()
             env = self._prepare()
@@ -114,6 +121,23 @@ class Worker:
                 f"The run was started {settings.max_attempts} times and has not ended; see its log, "
                 "and launch it again with the same run.id to go on."
             )
+
+        if self.trial:
+            self.log.say(f"trial {self.trial.number} of sweep {self.trial.sweep}")
+            self.trial.note()
+
+    def _each_time(self) -> None:
+        """Is done with each upload: the run's time is noted, and a sweep told of the newest validation."""
+        self.attempts.note(patience=0)
+        if self.trial:
+            with suppress(OSError, UserError):  # said at the end, if it is still so
+                self.trial.report(self.folder)
+
+    def _tell_again(self, state: str) -> None:
+        """Tell the sweep the result of a trial that ended in an earlier container: its file is gone with that."""
+        if self.trial and self.settings.output and state == State.succeeded.value:
+            fetch(f"{self.settings.output}/{METRICS}", self.folder / METRICS)
+            self.trial.result(self.folder)
 
     def _prepare(self) -> dict[str, str]:
         """Get all that the training needs; give its environment."""
@@ -206,11 +230,14 @@ class Worker:
             return self._final(State.failed, last or f"the training ended with status {code}")
         return self._retry("a process of the training was lost")
 
+    def _command(self) -> list[str]:
+        return self.node.command([*self.args, f"run.id={self.settings.run_id}"])
+
     def _train_until(self, seconds: float | None, env: dict[str, str]) -> tuple[int, str]:
         """Train until it ends or `seconds` are over; give its exit status and the last line it printed."""
         self._starting = True
         self._child = subprocess.Popen(
-            self.node.command([*self.args, f"run.id={self.settings.run_id}"]),
+            self._command(),
             cwd=self.root,
             env=env,
             stdout=subprocess.PIPE,
@@ -256,9 +283,10 @@ class Worker:
     # How it ends
 
     def _succeeded(self) -> int:
+        reached = {"objective": self.trial.result(self.folder)} if self.trial else {}
         self._publish()
         if self.node.first:
-            self.attempts.close(State.succeeded, 0, "")
+            self.attempts.close(State.succeeded, 0, "", **reached)
         return self._end(0, "done")
 
     def _final(self, state: State, reason: str) -> int:
