@@ -35,6 +35,7 @@ PLANTED = (
     "tests/.env",
     "configs/.env",
     "configs/cloud/my-project-0123456789ab.json",
+    "notebooks/.ipynb_checkpoints/explore-checkpoint.ipynb",
     "src/id_ed25519",
     "src/{package}/.env.local",
     "src/{package}/server.key",
@@ -58,6 +59,7 @@ def with_dependencies(project: BakedProject, torch: list[str], **kinds: list[str
         path.read_text(),
         flags=re.MULTILINE | re.DOTALL,
     )
+    text = re.sub(r"^notebook = \[.*\]", "notebook = []", text, flags=re.MULTILINE)
     path.write_text(re.sub(r'^torch = \["torch"\]', f'torch = ["{torch[0]}"]', text, flags=re.MULTILINE))
     project.run("uv", "lock", "--quiet")
     groups = tomllib.loads(path.read_text())
@@ -139,11 +141,12 @@ def test_no_key_and_no_data_gets_in(small: BakedProject, tmp_path: Path) -> None
 
 
 def test_only_the_code_is_in_the_last_layers(small: BakedProject, tmp_path: Path) -> None:
-    """And all of it: what git tracks below src and configs."""
+    """And all of it: what git tracks below src, configs and notebooks."""
     entries = [
         entry for layer, entry, _ in images.contents("test-image:small", tmp_path) if layer >= LAUNCHING
     ]
-    tracked = {f"app/{path}" for path in small.files() if path.startswith(("src/", "configs/"))}
+    parts = ("src/", "configs/", "notebooks/")
+    tracked = {f"app/{path}" for path in small.files() if path.startswith(parts)}
     planted = {f"app/{name.format(package=small.package)}" for name in PLANTED}
     other = {"app/.dvc/config", "app/data/leaves.dvc", "app/dvc.yaml", "app/pyproject.toml"}
     assert {entry.name for entry in entries if entry.isfile()} == (tracked - planted) | other
@@ -249,7 +252,7 @@ def full(bake: Bake) -> Iterator[BakedProject]:
 def test_it_trains(full: BakedProject) -> None:
     """Torch with CUDA, the project's own package and its settings, without network and as the image's own user."""
     script = (
-        f"import torch, {full.package}.train, dvc, wandb; assert torch.version.cuda; "
+        f"import torch, {full.package}.train, dvc, wandb, jupyterlab; assert torch.version.cuda; "
         "print(torch.nn.Linear(2, 1)(torch.zeros(1, 2)).shape)"
     )
     run = ("run", "--rm", "--network", "none", "--entrypoint", "python", "test-image:full")

@@ -187,8 +187,8 @@ def test_the_quota_of_the_region_decides(server, given, enough):
 )
 def test_each_gpu_has_a_quota_of_its_own(server, gpu, spot, metric):
     server.say("GET", QUOTA + metric, limits(default=1))
-    machine = Machine("some", "type", gpu, 8)
-    problem = only(vertex_quotas.check_gpu_quota("my-project", "us-central1", job(machine, spot=spot)))
+    wanted = job(Machine("some", "type", gpu, 8), spot=spot)
+    problem = only(vertex_quotas.check_gpu_quota("my-project", "us-central1", wanted))
     assert problem.fatal
     assert (
         f"custom_model_training_{metric} in us-central1 is 1, and the job needs 8" in problem.what

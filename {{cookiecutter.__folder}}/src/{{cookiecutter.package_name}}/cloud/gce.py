@@ -8,7 +8,6 @@ what it leaves is in the bucket, and tells whether the run is over or only preem
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -16,18 +15,17 @@ from typing import Any
 from ..errors import UserError
 from . import doctor, gce_history, gce_logs, gce_machine, google, records
 from .gce_api import Compute, NoRoomError
-from .gce_machine import ANY_ZONE, run_of, zone_of
-from .gce_quotas import check_quotas
+from .gce_checks import check_quotas, check_settings
+from .gce_machine import ANY_ZONE, path_of, run_of, zone_of
 from .gce_state import AT_WORK, OFF, STATES, allowed_seconds, ended
 from .google_backend import GoogleBackend
 from .google_errors import GoogleError
-from .job import EXIT_PREEMPTED, RUN_LABEL, Handle, Job, Kind, Leftover, Problem, State, Status
+from .job import EXIT_PREEMPTED, RUN_LABEL, Handle, Job, Leftover, Problem, State, Status
 from .records import Record
 
 CONSOLE = "https://console.cloud.google.com/compute/instancesDetail"
 NOTEBOOK = "lab/tree/notebooks/explore.ipynb"
 PORT = 8888  # of Jupyter, on the machine's loopback
-ONLY_SPOT = re.compile(r"a3-highgpu-[124]g")
 YOUNG = 600.0  # seconds; so new a disk may wait for its machine
 
 
@@ -56,30 +54,8 @@ class ComputeEngine(GoogleBackend):
             lambda: self._check_active(job),
             lambda: check_quotas(api, self.cloud.region, job),
         )
-        return [*self._check_settings(job), *doctor.examine(api.project, self.cloud, job, checks)]
-
-    def _check_settings(self, job: Job) -> list[Problem]:
-        """Is it a job for a machine by itself?"""
-        problems = []
-        if job.nodes > 1:
-            what = f"A virtual machine trains by itself, and cloud.nodes is {job.nodes}"
-            problems.append(Problem(what, "use cloud=vertex, or cloud.nodes=1"))
-        if not job.spot and ONLY_SPOT.match(job.machine.type):
-            what = f"{job.machine.type} is rented on spot only"
-            problems.append(Problem(what, "give cloud.spot=true, or another cloud.machine"))
-        if job.kind is Kind.sweep:
-            problems.append(Problem("Compute Engine has no tuning service", "use cloud=vertex"))
-        outside = [zone for zone in self.cloud.zones or [] if not self._here(zone)]
-        if outside:
-            what = f"{', '.join(outside)} in cloud.zones is not in {self.cloud.region}"
-            problems.append(Problem(what, "correct cloud.zones or cloud.region"))
-        if not self.labels:
-            what = "Without cloud.labels no machine can be told to be this project's"
-            problems.append(Problem(what, "give cloud.labels={project: NAME}"))
-        return problems
-
-    def _here(self, zone: str) -> bool:
-        return zone.rpartition("-")[0] == self.cloud.region
+        found = doctor.examine(api.project, self.cloud, job, checks)
+        return [*check_settings(self.cloud, job), *found]
 
     def _check_active(self, job: Job) -> list[Problem]:
         """Is no other machine at work in the same run folder?"""
@@ -95,7 +71,7 @@ class ComputeEngine(GoogleBackend):
 
     def submit(self, job: Job) -> Handle:
         if machine := self._at_work(job.run_id):  # whoever else has submitted it, once is enough
-            return self._handle(zone_of(machine), machine["name"])
+            return self._handle(path_of(machine))
         api, number = self._api(), self._number(job.run_id)
         tried = []
         for zone in self.cloud.zones or api.zones(self.cloud.region):
@@ -105,7 +81,7 @@ class ComputeEngine(GoogleBackend):
             except NoRoomError as error:
                 tried.append(f"{zone}: {error.what}")
                 continue
-            return self._handle(zone, body["name"])
+            return self._handle(f"zones/{zone}/instances/{body['name']}")
         machine = f"{job.machine.type}{', spot' * job.spot}"
         raise GoogleError(
             f"No zone of {self.cloud.region} has a machine {machine} ({'; '.join(tried) or 'it has no zone'})",
@@ -139,12 +115,13 @@ class ComputeEngine(GoogleBackend):
     def stop(self, run_id: str) -> None:
         status = self.status(run_id)
         if not status:
-            raise UserError(f"Compute Engine knows no machine of run {run_id}; see `uv run runs list`.")
+            what = f"Compute Engine knows no machine of run {run_id}"
+            raise UserError(f"{what}; see `uv run runs list`.")
         if status.state.over:
             return
         for machine in self._machines(run_id):
-            if machine["status"] not in OFF:  # told to go, it runs its shutdown script, which tells the worker
-                self._api().delete(f"zones/{zone_of(machine)}/instances/{machine['name']}")
+            if machine["status"] not in OFF:
+                self._api().delete(path_of(machine))  # its shutdown script tells the worker
         # Else the run would count as preempted, and be started again.
         records.close(self.home, run_id, State.stopped, EXIT_PREEMPTED, "stopped by a person")
 
@@ -165,7 +142,7 @@ class ComputeEngine(GoogleBackend):
         for machine in self._machines():
             if machine["status"] in OFF:
                 what = f"machine {machine['name']}, which is off, in {zone_of(machine)}"
-                found.append(Leftover(f"zones/{zone_of(machine)}/instances/{machine['name']}", what))
+                found.append(Leftover(path_of(machine), what))
         for disk in self._ours("disks"):
             age = (self.now() - gce_history.time(disk["creationTimestamp"])).total_seconds()
             if not disk.get("users") and age > YOUNG:
@@ -246,9 +223,9 @@ class ComputeEngine(GoogleBackend):
         numbers = [name.rpartition("-")[2] for name in names]
         return 1 + max((int(number) for number in numbers if number.isdigit()), default=0)
 
-    def _handle(self, zone: str, name: str) -> Handle:
-        where = f"zones/{zone}/instances/{name}"
-        return Handle(f"projects/{self.project}/{where}", f"{CONSOLE}/{where}?project={self.project}")
+    def _handle(self, path: str) -> Handle:
+        page = f"{CONSOLE}/{path}?project={self.project}"
+        return Handle(f"projects/{self.project}/{path}", page)
 
     def _record(self, run_id: str, machines: list[dict[str, Any]]) -> Record | None:
         """Read the record of a run. A bucket in trouble must not hide a machine that is at work."""
@@ -289,15 +266,14 @@ class ComputeEngine(GoogleBackend):
         return Status(run_id, state, created, seconds, url, why, name, labels)
 
     def _of_machine(self, run_id: str, machine: dict[str, Any], seconds: float) -> Status:
-        zone, status = zone_of(machine), machine["status"]
-        handle = self._handle(zone, machine["name"])
+        status, handle = machine["status"], self._handle(path_of(machine))
         return Status(
             run_id=run_id,
             state=STATES.get(status, State.running),
             created=gce_history.of_machine(machine).start,
             seconds=seconds,
             url=handle.url,
-            detail=f"{machine['name']} in {zone} is {status.lower()}",
+            detail=f"{machine['name']} in {zone_of(machine)} is {status.lower()}",
             name=handle.name,
             labels=machine["labels"],
         )

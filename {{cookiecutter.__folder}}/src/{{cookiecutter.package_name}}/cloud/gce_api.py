@@ -44,10 +44,8 @@ class Compute:
 
     def zones(self, region: str) -> list[str]:
         """Give the zones of a region that are up."""
-        found = [
-            item["name"] for item in self._pages("zones") if item.get("status", "UP") == "UP"
-        ]
-        return sorted(name for name in found if name.rpartition("-")[0] == region)
+        up = [zone["name"] for zone in self._pages("zones") if zone.get("status", "UP") == "UP"]
+        return sorted(name for name in up if name.rpartition("-")[0] == region)
 
     def everywhere(self, kind: str, condition: str) -> list[dict[str, Any]]:
         """List the instances, disks or operations of all zones that a filter lets through."""

@@ -149,3 +149,8 @@ def run_of(machine: Mapping[str, Any]) -> str:
 def zone_of(resource: Mapping[str, Any]) -> str:
     """Give the name of the zone that something is in."""
     return str(resource["zone"]).rpartition("/")[2]
+
+
+def path_of(machine: Mapping[str, Any]) -> str:
+    """Give where a machine is, below its project."""
+    return f"zones/{zone_of(machine)}/instances/{machine['name']}"

@@ -227,7 +227,7 @@ def now() -> datetime:
 def _note_time(date: str | None) -> None:
     """Set the clock by the `Date` that an answer was given at."""
     global _ahead
-    with suppress(TypeError, ValueError):  # a proxy may have taken it away, or written something else
+    with suppress(TypeError, ValueError):  # a proxy may have written something else
         if date:
             _ahead = parsedate_to_datetime(date).timestamp() - time.monotonic()
 

@@ -1,4 +1,4 @@
-"""What Compute Engine's quotas allow, and how much of it is in use: a machine that does not fit is never queued."""
+"""What would make Compute Engine refuse a machine, or give one that is of no use, found before."""
 
 from __future__ import annotations
 
@@ -8,11 +8,38 @@ from typing import Any
 from . import google
 from .gce_api import Compute
 from .google_errors import QUOTAS, GoogleError
-from .job import Job, Problem
+from .job import Job, Kind, Problem
+
+ONLY_SPOT = re.compile(r"a3-highgpu-[124]g")
+
+
+def check_settings(cloud: Any, job: Job) -> list[Problem]:
+    """Is it a job for a machine by itself? Asks nobody.
+
+    Args:
+        cloud: the section `cloud` of the configuration.
+    """
+    problems = []
+    if job.nodes > 1:
+        what = f"A virtual machine trains by itself, and cloud.nodes is {job.nodes}"
+        problems.append(Problem(what, "use cloud=vertex, or cloud.nodes=1"))
+    if job.kind is Kind.sweep:
+        problems.append(Problem("Compute Engine has no tuning service", "use cloud=vertex"))
+    if not job.spot and ONLY_SPOT.match(job.machine.type):
+        what = f"{job.machine.type} is rented on spot only"
+        problems.append(Problem(what, "give cloud.spot=true, or another cloud.machine"))
+    zones = cloud.zones or []
+    if outside := [zone for zone in zones if zone.rpartition("-")[0] != cloud.region]:
+        what = f"{', '.join(outside)} in cloud.zones is not in {cloud.region}"
+        problems.append(Problem(what, "correct cloud.zones or cloud.region"))
+    if not cloud.labels:
+        what = "Without cloud.labels no machine can be told to be this project's"
+        problems.append(Problem(what, "give cloud.labels={project: NAME}"))
+    return problems
 
 
 def check_quotas(api: Compute, region: str, job: Job) -> list[Problem]:
-    """Do the quotas of the region, and of the project, leave room for the machine?"""
+    """Do the quotas of the region, and of the project, leave room? A machine that does not fit is never queued."""
     try:
         regional = _quotas(google.call("GET", api.url(f"regions/{region}"), retry=False))
         overall = _quotas(google.call("GET", api.url(""), retry=False))
