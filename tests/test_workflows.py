@@ -17,6 +17,7 @@ from stage.workflows import (
     identity_jobs,
     selects,
     starts,
+    token_permissions,
     triggers,
 )
 
@@ -88,11 +89,46 @@ def test_only_what_trains_starts_a_training(path: str, workflows) -> None:
     assert starts(workflows["ci.yml"], "push", "main", [path])
 
 
+# What can happen to a pull request, as far as a workflow may wait for it.
+ACTIONS = [
+    "assigned",
+    "auto_merge_disabled",
+    "auto_merge_enabled",
+    "closed",
+    "converted_to_draft",
+    "demilestoned",
+    "dequeued",
+    "edited",
+    "enqueued",
+    "labeled",
+    "locked",
+    "milestoned",
+    "opened",
+    "ready_for_review",
+    "reopened",
+    "review_request_removed",
+    "review_requested",
+    "synchronize",
+    "unassigned",
+    "unlabeled",
+    "unlocked",
+]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_nothing_but_a_label_on_a_pull_request_starts_what_can_log_in(action: str, workflows) -> None:
+    started = [
+        name
+        for name, flow in workflows.items()
+        if starts(flow, "pull_request", "main", TRAINS, action=action)
+    ]
+    usual = ["ci.yml"] if action in ("opened", "synchronize", "reopened") else []
+    assert started == (["train.yml"] if action == "labeled" else usual)
+
+
 def test_a_pull_request_reaches_no_identity_no_secret_and_no_environment(workflows) -> None:
-    started = [name for name, flow in workflows.items() if starts(flow, "pull_request", "main", TRAINS)]
-    assert started == ["ci.yml"]
     assert identity_jobs(workflows, "ci.yml") == {}
-    assert not re.search(r"secrets|environment|vars\b", json.dumps(workflows["ci.yml"]["jobs"]))
+    assert not re.search(r"secrets|environment|vars\b|token", json.dumps(workflows["ci.yml"]["jobs"]))
     for workflow in workflows.values():
         assert not {"pull_request_target", "workflow_run", "issue_comment"} & triggers(workflow).keys()
 
@@ -101,10 +137,39 @@ def test_jobs_may_do_what_they_need_and_end_in_time(workflows) -> None:
     for name, workflow in workflows.items():
         assert workflow["permissions"] == {}, name
         for job, spec in workflow["jobs"].items():
-            assert set(spec["permissions"]) <= {"contents", "id-token"}, job
+            report = {"pull-requests", "statuses"} if job in ("janitor", "tidy") else set()
+            assert set(spec["permissions"]) <= {"contents", "id-token"} | report, job
             assert spec["permissions"].get("contents", "read") == "read"
             assert "uses" in spec or spec["timeout-minutes"] <= 60, job
-    assert identity_jobs(workflows, "train.yml") == {"build": "", "launch": "cloud"}
+    assert identity_jobs(workflows, "train.yml") == {"build": "", "launch": "cloud", "janitor": ""}
+    # The janitor must not wait for a reviewer.
+    assert identity_jobs(workflows, "janitor.yml") == {"janitor": ""}
+
+
+def test_only_the_janitor_has_the_token_and_may_report_with_it(workflows) -> None:
+    allowed = {"contents": "read", "id-token": "write", "pull-requests": "write", "statuses": "write"}
+    assert token_permissions(workflows, "janitor.yml") == allowed
+    assert token_permissions(workflows, "train.yml") == allowed  # where it calls the janitor
+    assert token_permissions(workflows, "ci.yml") == {}
+    workflows["train.yml"]["jobs"]["tidy"]["permissions"] = {"statuses": "read", "contents": "write"}
+    assert token_permissions(workflows, "train.yml") == {"contents": "read"}
+
+
+def test_the_janitor_comes_every_hour_and_one_at_a_time(workflows) -> None:
+    janitor = workflows["janitor.yml"]
+    assert set(triggers(janitor)) == {"schedule", "workflow_dispatch", "workflow_call"}
+    schedule: Any = triggers(janitor)["schedule"]
+    ((minute, *rest),) = [entry["cron"].split() for entry in schedule]
+    assert rest == ["*"] * 4
+    assert int(minute) not in (0, 15, 30, 45)  # when all the world's workflows start
+    assert janitor["concurrency"] == {"group": "janitor", "cancel-in-progress": False}
+
+
+def test_what_a_label_may_cost_stands_in_one_place(workflows) -> None:
+    short = dict(word.split("=") for word in workflows["train.yml"]["env"]["SHORT"].split())
+    assert int(short["trainer.max_epochs"]) <= 3
+    assert float(short["cloud.max_hours"]) <= 0.5
+    assert float(short["cloud.max_cost_usd"]) <= 1
 
 
 def test_trainings_of_a_branch_wait_for_each_other_and_not_for_their_own_tests(workflows) -> None:
@@ -136,7 +201,7 @@ def test_actions_exist_are_pinned_and_get_inputs_that_they_have(bake) -> None:
     project = bake()
     check_uses(project.folder)
     for path in (project.folder / ".github").rglob("*.yml"):
-        for used in re.findall(r"uses: (.*)", path.read_text()):
+        for used in re.findall(r"\buses: (.*)", path.read_text()):
             outside = re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", used)
             local = re.match(r"\./(\S+)", used)
             assert outside or (local and (project.folder / local[1]).exists()), used

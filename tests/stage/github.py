@@ -8,12 +8,10 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,8 @@ import yaml
 from baking import clean_env
 
 from stage import containers
+from stage.github_api import Api, github_api
+from stage.github_runs import WorkflowRun, read_run, run_act
 from stage.workflows import (
     ACTIONS,
     RefusedWorkflowError,
@@ -29,11 +29,15 @@ from stage.workflows import (
     check_uses,
     identity_jobs,
     starts,
+    token_permissions,
     triggers,
     used_actions,
 )
 
+__all__ = ["GitHub", "WorkflowRun", "github"]
+
 RUNNER = "stage-runner:latest"  # `make engine` makes it
+NAME = "octo-org/octo-repo"
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # the same place on every Debian
 # How this machine reaches the package registries, if it needs to be told.
@@ -45,33 +49,11 @@ NETWORK = (
 IdToken = Callable[..., Mapping[str, str]]
 
 
-@dataclass(frozen=True)
-class WorkflowRun:
-    """One run of one workflow.
-
-    Args:
-        workflow: its file's name, such as train.yml.
-        jobs: job id -> success, failure or skipped; one that calls a workflow fails with any job of that.
-        log: what all steps printed, each line after the job's name.
-        summary: the run's summary page, in Markdown.
-        errors: what the run's page shows as errors.
-    """
-
-    workflow: str
-    jobs: dict[str, str]
-    log: str
-    summary: str
-    errors: list[str] = field(default_factory=list)
-
-    @property
-    def succeeded(self) -> bool:
-        return "failure" not in self.jobs.values()
-
-
 class GitHub:
     """A repository on GitHub that a project is pushed to.
 
     Args:
+        api: its REST API, which every job's token is for.
         project: the project's folder, with its own git repository; what is not committed stays there.
         folder: where this keeps its copy of the repository and what it needs; made if missing.
         variables: the repository's variables (`vars`); may be changed between events.
@@ -83,16 +65,18 @@ class GitHub:
 
     def __init__(
         self,
+        api: Api,
         project: Path,
         folder: Path,
         *,
         variables: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
         id_token: IdToken | None = None,
-        name: str = "octo-org/octo-repo",
+        name: str = NAME,
         runner: str = RUNNER,
         label: str = "github",
     ) -> None:
+        self.api = api
         self.project, self.folder, self.name, self.runner, self.label = project, folder, name, runner, label
         self.variables, self.env, self.id_token = dict(variables or {}), dict(env or {}), id_token
         self.checkout = folder / "checkout"
@@ -126,11 +110,27 @@ class GitHub:
         return [self._run("push", name, event) for name in started if only is None or name in only]
 
     def pull_request(
-        self, branch: str, base: str = "main", *, fork: bool = False, number: int = 1
+        self,
+        branch: str,
+        base: str = "main",
+        *,
+        fork: bool = False,
+        number: int = 1,
+        action: str = "opened",
+        label: str = "",
+        only: Iterable[str] | None = None,
     ) -> list[WorkflowRun]:
-        """Opens a pull request of a branch; from a fork its jobs get no identity and no write permission."""
+        """Opens a pull request of a branch, or does what `action` says; runs every workflow that GitHub would start.
+
+        Args:
+            fork: whether it comes from one: its jobs get no identity and no write permission.
+            action: opened, synchronize, labeled, edited ...
+            label: that was put on it.
+            only: as in `push`.
+        """
         before = self._pushed[base]
         after = self._fetch(branch, keep=False)
+        self.api.open_pull_request(number)
         paths = self._changed(self._git("merge-base", before, after).strip(), after)
         owner = "fork-owner" if fork else self.name.partition("/")[0]
         head = {
@@ -138,16 +138,34 @@ class GitHub:
             "sha": after,
             "repo": {"full_name": f"{owner}/{self.name.partition('/')[2]}", "fork": fork},
         }
-        event = {
-            "action": "opened",
+        event: dict[str, Any] = {
+            "action": action,
             "number": number,
             "ref": f"refs/pull/{number}/merge",
             "pull_request": {"number": number, "head": head, "base": {"ref": base, "sha": before}},
         }
+        if label:
+            event["label"] = {"name": label}
         started = [
-            name for name, flow in self._workflows().items() if starts(flow, "pull_request", base, paths)
+            name
+            for name, flow in self._workflows().items()
+            if starts(flow, "pull_request", base, paths, action=action)
         ]
-        return [self._run("pull_request", name, event, trusted=not fork) for name in started]
+        return [
+            self._run("pull_request", name, event, trusted=not fork)
+            for name in started
+            if only is None or name in only
+        ]
+
+    def schedule(self, only: Iterable[str] | None = None) -> list[WorkflowRun]:
+        """Lets the time come that workflows wait for: each that has a schedule runs, at what main is now."""
+        self._git("checkout", "--quiet", "--force", "-B", "main", self._pushed["main"])
+        started = [name for name, flow in self._workflows().items() if "schedule" in triggers(flow)]
+        return [
+            self._run("schedule", name, {"ref": "refs/heads/main"})
+            for name in started
+            if only is None or name in only
+        ]
 
     def dispatch(
         self, workflow: str = "train.yml", branch: str = "main", inputs: Mapping[str, str] | None = None
@@ -183,35 +201,29 @@ class GitHub:
         path = self.folder / f"event-{self._runs}.json"
         path.write_text(json.dumps({**payload, "repository": repository}))
         log = self.folder / f"act-{self._runs}.jsonl"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                self._command(event, workflow, path),
-                cwd=self.checkout,
-                env=clean_env(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            process.wait()
-        finally:
-            if process.poll() is None:  # a test's time is over, or somebody pressed Ctrl-C
-                process.send_signal(signal.SIGINT)  # act then removes what it has started
-                try:
-                    process.wait(30)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-        return self._result(workflow, log.read_text(errors="replace"), process.returncode)
+        permissions = token_permissions(self._workflows(), workflow)
+        if not trusted:
+            permissions = dict.fromkeys(permissions, "read")
+        with self.api.token(permissions) as token, log.open("wb") as output:
+            command = [*self._command(event, workflow, path), f"--secret=GITHUB_TOKEN={token}"]
+            status = run_act(command, self.checkout, output)
+        jobs = self._workflows()[workflow]["jobs"]
+        return read_run(workflow, jobs, log.read_text(errors="replace"), status)
 
     def _command(self, event: str, workflow: str, payload: Path) -> list[str]:
-        tools = {shutil.which("uv"): "/opt/stage/uv:ro", str(self.folder / "rights"): "/opt/stage/rights:ro"}
+        tools = {
+            shutil.which("uv"): "/opt/stage/uv:ro",
+            str(self.folder / "rights"): "/opt/stage/rights:ro",
+            str(self.checkout): "/opt/stage/repository:ro",
+        }
         cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True)
         tools[cache.stdout.strip()] = "/opt/stage/uv-cache"
         options = [f"--volume={here}:{there}" for here, there in tools.items()]
         env = {
             "STAGE_TOOLS": "/opt/stage",
             "STAGE_RIGHTS": "/opt/stage/rights",
+            "STAGE_REPOSITORY": "/opt/stage/repository",
+            "GITHUB_API_URL": self.api.url,
             # What this machine has downloaded before; links, because the cache lies on another file system.
             "UV_CACHE_DIR": "/opt/stage/uv-cache",
             "UV_LINK_MODE": "symlink",
@@ -250,32 +262,13 @@ class GitHub:
             )
             (self.folder / "rights" / f"{job}.json").write_text(json.dumps(dict(rights)))
 
-    def _result(self, workflow: str, output: str, status: int) -> WorkflowRun:
-        jobs = dict.fromkeys(self._workflows()[workflow]["jobs"], "skipped")
-        log: list[str] = []
-        summaries: list[str] = []
-        errors: list[str] = []
-        for line in output.splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                entry = {"msg": line}
-            # "train/build" of the workflow train, "test/ci/ci" of the workflow ci that the job test calls
-            parts = str(entry.get("job", "")).strip().split("/")
-            job = parts[0] if len(parts) > 2 else parts[-1]
-            log.append(f"{job} | {str(entry.get('msg', '')).rstrip()}")
-            if "jobResult" in entry and jobs.get(job) != "failure":
-                jobs[job] = entry["jobResult"]
-            if entry.get("command") == "summary":
-                summaries.append(entry["content"])
-            if entry.get("command") == "error":
-                errors.append(entry["arg"])
-        text = "\n".join(log)
-        if status and "failure" not in jobs.values():
-            raise AssertionError(f"act could not run {workflow}:\n{text}")
-        return WorkflowRun(workflow, jobs, text, "".join(summaries), errors)
-
     # The repository
+
+    def has_commit(self, commit: str) -> bool:
+        """Whether this commit was ever pushed, of a pull request too."""
+        command = ["git", "cat-file", "-e", f"{commit}^{{commit}}"]
+        done = subprocess.run(command, check=False, cwd=self.checkout, env=clean_env(), capture_output=True)
+        return done.returncode == 0
 
     def _workflows(self) -> dict[str, Mapping[Any, Any]]:
         files = sorted((self.checkout / ".github/workflows").glob("*.y*ml"))
@@ -309,8 +302,10 @@ def github(project: Path, folder: Path, **settings: Any) -> Iterator[GitHub]:
     runner = settings.get("runner", RUNNER)
     if containers.docker("image", "inspect", runner, check=False).returncode:
         pytest.skip(f"there is no image {runner}; `make engine` makes it")
-    here = GitHub(project, folder, **settings)
-    try:
-        yield here
-    finally:
-        containers.cleanup(here.label)
+    name = settings.get("name", NAME)
+    with github_api(name, lambda commit: here.has_commit(commit)) as api:
+        here = GitHub(api, project, folder, **settings)
+        try:
+            yield here
+        finally:
+            containers.cleanup(here.label)

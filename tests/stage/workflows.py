@@ -11,6 +11,8 @@ import yaml
 ACTIONS = Path(__file__).parent / "actions"
 
 SKIP = ("[skip ci]", "[ci skip]", "[no ci]", "[skip actions]", "[actions skip]")
+# What a workflow that names no types of pull_request is started by.
+USUAL_TYPES = ("opened", "synchronize", "reopened")
 # What stands for what in a filter's pattern; everything else is meant literally.
 WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "?", "+": "+"}
 
@@ -57,7 +59,12 @@ def triggers(workflow: Mapping[Any, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def starts(
-    workflow: Mapping[Any, Any], event: str, branch: str, paths: Iterable[str], message: str = ""
+    workflow: Mapping[Any, Any],
+    event: str,
+    branch: str,
+    paths: Iterable[str],
+    message: str = "",
+    action: str = "opened",
 ) -> bool:
     """Whether an event starts a workflow.
 
@@ -67,11 +74,16 @@ def starts(
         branch: pushed to, or the base of the pull request.
         paths: what changed.
         message: of the newest commit; GitHub starts nothing when it says [skip ci].
+        action: what has happened to a pull request.
     """
     events = triggers(workflow)
     if event not in events or any(word in message for word in SKIP):
         return False
     filters, paths = events[event], list(paths)
+    if event == "pull_request":
+        types = filters.get("types", USUAL_TYPES)
+        if action not in ([types] if isinstance(types, str) else types):
+            return False
     if filters.keys() & {"tags", "tags-ignore"} and not filters.keys() & {"branches", "branches-ignore"}:
         return False
     if "branches" in filters and not selects(filters["branches"], branch):
@@ -131,6 +143,32 @@ def identity_jobs(
             environment = spec.get("environment", "")
             found[job] = environment["name"] if isinstance(environment, Mapping) else environment
     return found
+
+
+def token_permissions(workflows: Mapping[str, Mapping[Any, Any]], name: str) -> dict[str, str]:
+    """What the token may do in every one of the jobs that use it, called ones included; nothing where none does."""
+    found = list(_token_jobs(workflows, name, None))
+    shared = set.intersection(*(set(one.items()) for one in found)) if found else set()
+    return dict(shared)
+
+
+def _token_jobs(
+    workflows: Mapping[str, Mapping[Any, Any]], name: str, granted: Mapping[str, str] | None
+) -> Iterator[dict[str, str]]:
+    """The permissions of each job that names the token: what it asks for, and its caller has."""
+    workflow = workflows[name]
+    for spec in workflow["jobs"].values():
+        asked = spec.get("permissions", workflow.get("permissions", {}))
+        assert isinstance(asked, Mapping), "each job says what it may do"
+        allowed = {str(scope): str(level) for scope, level in asked.items()}
+        if granted is not None:  # what the caller has not, it cannot pass on
+            allowed = {
+                scope: level for scope, level in allowed.items() if granted.get(scope) in (level, "write")
+            }
+        if str(spec.get("uses", "")).startswith("./.github/workflows/"):
+            yield from _token_jobs(workflows, Path(spec["uses"]).name, allowed)
+        elif re.search(r"github\.token|secrets\.GITHUB_TOKEN", str(spec.get("steps"))):
+            yield allowed
 
 
 def check_inputs(known: Mapping[str, Mapping[str, Any]], given: Mapping[str, str]) -> dict[str, str]:

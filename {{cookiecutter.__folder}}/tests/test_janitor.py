@@ -197,13 +197,13 @@ def test_waiting_for_a_machine_after_a_preemption_does_not_count(cloud, keep, sw
     assert cloud.stopped == ["a"]
 
 
-def test_of_a_sweep_all_trials_count_together(cloud, keep, sweep_up):
-    keep("a", 20, kind="sweep", worst_case_usd=60.0)  # twenty hours of two nodes at 1.50 USD
-    cloud.statuses = [job("a", hours_ago=19.9)]
+def test_of_a_sweep_without_a_label_all_trials_count_together(cloud, keep, sweep_up):
+    keep("a", 19.9, kind="sweep", worst_case_usd=60.0)  # twenty hours of two nodes at 1.50 USD
+    cloud.statuses = [job("a", hours_ago=19.9, labels=OURS)]
     sweep_up()
     assert cloud.stopped == []
-    cloud.statuses = [job("a", hours_ago=20.2)]
-    keep("a", 20.2, kind="sweep", worst_case_usd=60.0)
+    cloud.clock += timedelta(hours=0.3)
+    cloud.statuses = [replace(cloud.statuses[0], seconds=20.2 * 3600)]
     sweep_up()
     assert cloud.stopped == ["a"]
 

@@ -63,13 +63,16 @@ def carry_out(action: Action, github: GitHub | None) -> str:
 
 
 def _stop(action: Action, github: GitHub | None) -> str:
+    """Note that the run is over, so that nobody starts it again, and stop its job; next time too, if that fails."""
     assert action.status
-    action.place.service.stop(action.status.run_id)
-    with suppress(UserError):  # a name that is no run's has no folder
-        check_run_id(action.status.run_id)
+    run_id, home = action.status.run_id, action.place.home
+    with suppress(
+        UserError
+    ):  # a name that is no run's has no folder; a bucket in trouble is no reason to go on
+        check_run_id(run_id)
         reason = f"stopped by the janitor: {action.why}"
-        home = action.place.home
-        records.close(home, action.status.run_id, State.stopped, EXIT_PREEMPTED, reason)
+        records.close(home, run_id, State.stopped, EXIT_PREEMPTED, reason)
+    action.place.service.stop(run_id)
     return action.text()
 
 

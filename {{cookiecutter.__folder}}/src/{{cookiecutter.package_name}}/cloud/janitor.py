@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from .job import RUN_MAX_ATTEMPTS, SECONDS_LABEL, Kind, Leftover, State, Status
+from .job import RUN_MAX_ATTEMPTS, SECONDS_LABEL, Leftover, State, Status
 from .places import Place
 from .records import Record, seconds
 from .survey import AGAIN, NOT_STARTED, REPORTED, SLACK, Found, Launch, View
@@ -135,13 +135,9 @@ def _lingering(now: datetime, launch: Launch | None) -> str:
 def allowed_seconds(status: Status, record: Record | None) -> float | None:
     """Give how long a job may run: as its label says, else its record; None where neither does."""
     text = status.labels.get(SECONDS_LABEL, "")
-    labelled = float(text) if text.isascii() and text.isdigit() else None
-    if record and record.kind == Kind.sweep.value and record.hourly_usd:
-        # The label is for each of its trials; their service runs some of them one after the other.
-        return record.worst_case_usd / record.cost(1.0)
-    if labelled is None and record:
-        return record.max_hours * 3600
-    return labelled
+    if text.isascii() and text.isdigit():
+        return float(text)
+    return _longest(record) if record else None
 
 
 def running_seconds(now: datetime, status: Status, attempts: list[dict]) -> float:

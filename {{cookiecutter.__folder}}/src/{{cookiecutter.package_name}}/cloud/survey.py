@@ -252,7 +252,7 @@ def _launch(
     ]
     newest = max(found, key=lambda one: one.status.created, default=None)
     outcome = records.outcome(home, record.run_id)
-    if not newest and record.job:  # perhaps no machine has it now
+    if not newest:  # perhaps no machine has it now, or its provider keeps no labels
         for place in mine:
             status = place.service.status(record.run_id)
             if status and belongs(status, record):
