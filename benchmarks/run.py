@@ -112,7 +112,7 @@ class Bench:
         return data.measure(self.project, rounds=1 if self.quick else 7)
 
     def month(self) -> list[Result]:
-        python, months = self.project.folder / ".venv/bin/python", "1" if self.quick else "5"
+        python, months = self.project.folder / ".venv/bin/python", "1" if self.quick else "3"
         return load(projects.run_inside(self.project, python, "month.py", months))
 
     def preemption(self) -> list[Result]:
