@@ -73,7 +73,7 @@ configs/cloud/gce.yaml src/PACKAGE/cloud/gce.py src/PACKAGE/cloud/gce_api.py src
 src/PACKAGE/cloud/gce_logs.py src/PACKAGE/cloud/gce_machine.py src/PACKAGE/cloud/gce_checks.py
 src/PACKAGE/cloud/gce_shutdown.sh src/PACKAGE/cloud/gce_startup.sh src/PACKAGE/cloud/gce_state.py
 src/PACKAGE/cloud/google_backend.py src/PACKAGE/cloud/vertex_quotas.py
-tests/test_backends.py tests/test_gce.py tests/test_gce_parts.py
+tests/test_backends.py tests/test_gce.py tests/test_gce_parts.py tests/test_gce_script.py
 src/PACKAGE/cloud/search.py src/PACKAGE/cloud/vertex_tuning.py tests/test_search.py tests/test_vertex_tuning.py
 tests/google_server.py tests/test_doctor.py tests/test_vertex.py
 """

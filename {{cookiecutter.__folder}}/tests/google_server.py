@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,17 +15,22 @@ import pytest
 from {{ cookiecutter.package_name }}.cloud import google
 
 SERVICES = ("AIPLATFORM", "LOGGING", "SECRETMANAGER", "SERVICEUSAGE")
+VERSIONED = {"COMPUTE": "compute/v1/"}  # of these the version is a part of the address
 LAUNCHER = "launcher@my-project.iam.gserviceaccount.com"
 CUT = 0  # as a status: the connection ends without an answer
 
 
 class GoogleServer:
-    """`say` lays out an answer; the last one for a path is given again and again."""
+    """`say` lays out an answer; the last one for a path is given again and again.
+
+    An answer may be a function: it is given what was asked and makes the body, or body and status.
+    """
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self._answers: dict[tuple[str, str], list[tuple[int, Any, dict[str, str]]]] = {}
         self.host = ""
+        self.ahead = 0.0  # seconds that its clock is ahead of this machine's
 
     def say(
         self, method: str, path: str, body: Any = None, status: int = 200, **headers: str
@@ -60,10 +66,13 @@ def google_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Goo
     base = f"http://{server.host}"
     for service in SERVICES:
         monkeypatch.setenv(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service}", f"{base}/")
+    for service, version in VERSIONED.items():
+        monkeypatch.setenv(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service}", f"{base}/{version}")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", base)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(_login(folder, base)))
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
     monkeypatch.setattr(google, "DELAYS", (0, 0))
+    monkeypatch.setattr(google, "_ahead", None)
     server.say(
         "POST",
         "/sts",
@@ -115,20 +124,25 @@ def _handler(server: GoogleServer) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string((timestamp or time.time()) + server.ahead)
+
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             is_json = "json" in self.headers.get("Content-Type", "")
-            server.asked.append(
-                {
-                    "method": self.command,
-                    "path": url.path,
-                    "query": parse_qs(url.query),
-                    "body": json.loads(content) if content and is_json else None,
-                    "login": self.headers.get("Authorization"),
-                }
-            )
+            asked = {
+                "method": self.command,
+                "path": url.path,
+                "query": parse_qs(url.query),
+                "body": json.loads(content) if content and is_json else None,
+                "login": self.headers.get("Authorization"),
+            }
+            server.asked.append(asked)
             status, body, headers = server.answer(self.command, url.path)
+            if callable(body):
+                body = body(asked)
+                body, status = body if isinstance(body, tuple) else (body, status)
             if status == CUT:
                 self.close_connection = True
                 return
@@ -139,6 +153,6 @@ def _handler(server: GoogleServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_POST = do_GET  # noqa: N815
+        do_POST = do_DELETE = do_GET  # noqa: N815
 
     return Handler
