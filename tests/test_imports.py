@@ -17,6 +17,7 @@ FORBIDDEN_AT_IMPORT = {
     "storage": {"torch", "config", "cli", "data", "models", "training"},
     "launch": {"torch", "numpy", "wandb", "matplotlib", "requests", "google", "fsspec", "rich"},
     "runs": {"torch", "numpy", "wandb", "matplotlib"},
+    "janitor": {"torch", "numpy", "wandb", "matplotlib", "requests", "google", "fsspec", "rich"},
     "cloud.worker.worker": {"torch", "numpy", "wandb", "matplotlib"},
 }
 # whole folders, imports inside functions included
@@ -24,7 +25,7 @@ FORBIDDEN_EVER = {
     "data": {"training", "cloud", "models", "train", "evaluate", "wandb", "hydra"},
     "models": {"training", "cloud", "data", "storage", "train", "evaluate", "wandb", "hydra"},
     "training": {"cloud", "launch", "runs"},
-    "cloud": {"torch", "data", "models", "training", "train", "evaluate", "launch", "runs"},
+    "cloud": {"torch", "data", "models", "training", "train", "evaluate", "launch", "runs", "janitor"},
     "storage": {"torch", "config", "cli", "data", "models", "training", "cloud"},
 }
 

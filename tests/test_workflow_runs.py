@@ -218,7 +218,7 @@ def test_the_label_trains_the_head_of_a_pull_request_briefly(prepared: GitHub, s
     assert f"FOR PULL REQUEST 7 OF COMMIT {head}" in run.log
     assert "UNHARMED" in run.log
     digest, _ = manifest(host, name, head)
-    assert manifest(host, name, "branch-main--touch---IFS--tmp-pwned-")[0] == digest
+    assert manifest(host, name, "branch-main--touch--IFS--tmp-pwned-")[0] == digest
     assert launched(run.log)[4] == f"cloud.image={prepared.variables['CLOUD_IMAGE']}@{digest}"
     label = containers.docker("image", "inspect", f"{host}/{name}:{head}", "--format", "{{.Config.Labels}}")
     assert f"revision:{head}" in label.stdout
