@@ -7,15 +7,61 @@ from typing import Any
 
 from baking import BakedProject, only_programs
 from stage.gh_program import GitHub
-from stage.google_project import ACCOUNT, PROJECT, Resource
+from stage.google_grants import Grant
+from stage.google_project import ACCOUNT, NUMBER, PROJECT, Resource
+from stage.google_roles import grants
 from stage.google_setup import Setup
 
 KEY = "wandb-key-that-nobody-may-see"
+LAUNCH = f"serviceAccount:cloud-training-launch@{PROJECT}.iam.gserviceaccount.com"
+TRAIN = f"serviceAccount:cloud-training-trainer@{PROJECT}.iam.gserviceaccount.com"
+BUCKET = ("bucket", "cloud-training-bucket")
+CONDITION = 'assertion.repository_id == "4711" && assertion.repository_owner_id == "815"'
+IMAGE = f"us-central1-docker.pkg.dev/{PROJECT}/cloud-training/train"
+POOL = f"projects/{NUMBER}/locations/global/workloadIdentityPools/cloud-training-github"
+LAUNCHER_ROLE = f"projects/{PROJECT}/roles/cloud_training_launch"
+TRAINER_ROLE = f"projects/{PROJECT}/roles/cloud_training_trainer"
+# All that the two accounts may do, and where.
+ROLES = {
+    ("project", PROJECT): {
+        ("roles/aiplatform.user", LAUNCH),
+        ("roles/logging.viewer", LAUNCH),
+        ("roles/serviceusage.serviceUsageViewer", LAUNCH),
+        (LAUNCHER_ROLE, LAUNCH),
+        ("roles/logging.logWriter", TRAIN),
+        (TRAINER_ROLE, TRAIN),
+    },
+    BUCKET: {
+        ("roles/storage.objectUser", LAUNCH),
+        ("roles/storage.legacyBucketReader", LAUNCH),
+        ("roles/storage.objectUser", TRAIN),
+        ("roles/storage.legacyBucketReader", TRAIN),
+    },
+    ("repository", "cloud-training"): {
+        ("roles/artifactregistry.writer", LAUNCH),
+        ("roles/artifactregistry.reader", TRAIN),
+    },
+    ("account", TRAIN.partition(":")[2]): {("roles/iam.serviceAccountUser", LAUNCH)},
+    ("account", LAUNCH.partition(":")[2]): {
+        (
+            "roles/iam.workloadIdentityUser",
+            f"principalSet://iam.googleapis.com/{POOL}/attribute.repository_id/4711",
+        )
+    },
+    ("secret", "cloud-training-wandb"): {
+        ("roles/secretmanager.viewer", LAUNCH),
+        ("roles/secretmanager.secretAccessor", TRAIN),
+    },
+}
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one run of a script has printed, asked for, and left behind."""
+    """What one run of a script has printed, asked for, and left behind.
+
+    Args:
+        grants: what the project's own roles allow launcher and trainer.
+    """
 
     code: int
     output: str
@@ -24,6 +70,8 @@ class Step:
     resources: dict[tuple[str, str], Resource]
     roles: dict[tuple[str, str], set[tuple[str, str]]]
     github: GitHub
+    conditions: dict[tuple[str, str], str]
+    grants: tuple[list[Grant], list[Grant]]
 
 
 def take(stage: Setup, project: BakedProject, script: str, **env: str) -> Step:
@@ -33,7 +81,14 @@ def take(stage: Setup, project: BakedProject, script: str, **env: str) -> Step:
     result = project.run("bash", "-c", f"exec infra/{script} < /dev/null", check=False, **environment)
     state = stage.project
     roles = {where: state.roles(*where) for where in state.policies if state.roles(*where)}
-    left = copy.deepcopy(state.resources), roles, stage.github
+    own = grants(state, LAUNCH.partition(":")[2]), grants(state, TRAIN.partition(":")[2])
+    left = (
+        copy.deepcopy(state.resources),
+        roles,
+        stage.github,
+        state.conditions("project", PROJECT),
+        own,
+    )
     return Step(result.returncode, result.stdout, result.stderr, stage.written[before:], *left)
 
 

@@ -7,46 +7,25 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from baking import BakedProject
-from infra_runs import KEY, Step, dry_run, on_github, take
+from infra_runs import (
+    BUCKET,
+    CONDITION,
+    IMAGE,
+    KEY,
+    LAUNCH,
+    POOL,
+    ROLES,
+    TRAIN,
+    TRAINER_ROLE,
+    Step,
+    dry_run,
+    on_github,
+    take,
+)
+from stage.google_compute import disk, machine
+from stage.google_grants import Account
 from stage.google_project import ACCOUNT, NUMBER, PROJECT
 from stage.google_setup import Setup, google_setup
-
-LAUNCH = f"serviceAccount:cloud-training-launch@{PROJECT}.iam.gserviceaccount.com"
-TRAIN = f"serviceAccount:cloud-training-trainer@{PROJECT}.iam.gserviceaccount.com"
-BUCKET = ("bucket", "cloud-training-bucket")
-CONDITION = 'assertion.repository_id == "4711" && assertion.repository_owner_id == "815"'
-IMAGE = f"us-central1-docker.pkg.dev/{PROJECT}/cloud-training/train"
-POOL = f"projects/{NUMBER}/locations/global/workloadIdentityPools/cloud-training-github"
-# All that the two accounts may do, and where.
-ROLES = {
-    ("project", PROJECT): {
-        ("roles/aiplatform.user", LAUNCH),
-        ("roles/logging.viewer", LAUNCH),
-        ("roles/serviceusage.serviceUsageViewer", LAUNCH),
-        ("roles/logging.logWriter", TRAIN),
-    },
-    BUCKET: {
-        ("roles/storage.objectUser", LAUNCH),
-        ("roles/storage.legacyBucketReader", LAUNCH),
-        ("roles/storage.objectUser", TRAIN),
-        ("roles/storage.legacyBucketReader", TRAIN),
-    },
-    ("repository", "cloud-training"): {
-        ("roles/artifactregistry.writer", LAUNCH),
-        ("roles/artifactregistry.reader", TRAIN),
-    },
-    ("account", TRAIN.partition(":")[2]): {("roles/iam.serviceAccountUser", LAUNCH)},
-    ("account", LAUNCH.partition(":")[2]): {
-        (
-            "roles/iam.workloadIdentityUser",
-            f"principalSet://iam.googleapis.com/{POOL}/attribute.repository_id/4711",
-        )
-    },
-    ("secret", "cloud-training-wandb"): {
-        ("roles/secretmanager.viewer", LAUNCH),
-        ("roles/secretmanager.secretAccessor", TRAIN),
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +74,10 @@ def repaired(repeated: Step, stage: Setup, project: BakedProject) -> Step:
         "attributeCondition": "assertion.repository == 'octo-org/leaves'",
     }
     resources["repository", "cloud-training"]["cleanupPolicies"] = {}
+    resources["role", "cloud_training_launch"]["deleted"] = True
+    resources["role", "cloud_training_trainer"]["includedPermissions"] = ["compute.instances.list"]
+    resources["firewall", "cloud-training-closed"] |= {"disabled": True, "priority": 1000}
+    del resources["firewall", "cloud-training-iap"]
     stage.project.services.remove("secretmanager.googleapis.com")
     stage.faults.append(("PATCH .*/budgets/", 403))
     return take(stage, project, "setup", PROJECT=PROJECT, WANDB_API_KEY=KEY + "-2", BUDGET="80")
@@ -102,19 +85,30 @@ def repaired(repeated: Step, stage: Setup, project: BakedProject) -> Step:
 
 @pytest.fixture(scope="module")
 def destroyed(repaired: Step, stage: Setup, project: BakedProject) -> Step:
-    """All of it removed, with data; something is gone already, and trainings are running."""
+    """All of it removed, with data; something is gone already, and jobs and machines are running."""
     stage.project.remove("secret", "cloud-training-wandb")
-    for name, slug, state in (
-        ("1", "cloud-training", "RUNNING"),
-        ("2", "other", "RUNNING"),
-        ("3", "cloud-training", "SUCCEEDED"),
+    for kind, name, slug, state in (
+        ("customJobs", "1", "cloud-training", "RUNNING"),
+        ("customJobs", "2", "other", "RUNNING"),
+        ("customJobs", "3", "cloud-training", "SUCCEEDED"),
+        ("hyperparameterTuningJobs", "4", "cloud-training", "PENDING"),
+        ("hyperparameterTuningJobs", "5", "other", "RUNNING"),
     ):
-        path = f"projects/{NUMBER}/locations/us-central1/customJobs/{name}"
-        stage.resources["job", name] = {
-            "name": path,
-            "labels": {"project": slug},
-            "state": f"JOB_STATE_{state}",
-        }
+        path = f"projects/{NUMBER}/locations/us-central1/{kind}/{name}"
+        job = {"name": path, "labels": {"project": slug}, "state": f"JOB_STATE_{state}"}
+        stage.resources[kind, name] = job
+    for each in (
+        machine("cloud-training-a", "cloud-training", disks=("cloud-training-a",)),
+        machine("cloud-training-b", "cloud-training", "europe-west4-b"),
+        machine("cloud-training-of-others", "other"),
+    ):
+        stage.resources["instances", each["name"]] = each
+    for each in (
+        disk("cloud-training-a", "cloud-training"),
+        disk("left-over", "cloud-training", "us-central1-c"),
+        disk("of-others", "other"),
+    ):
+        stage.resources["disks", each["name"]] = each
     return take(stage, project, "destroy", PROJECT=PROJECT, YES="1", DATA="delete")
 
 
@@ -142,12 +136,42 @@ def test_the_next_run_completes_it(prepared: Step) -> None:
         "provider",
         "secret",
         "budget",
+        "role",
+        "firewall",
     }
     assert "uv run launch cloud=vertex doctor_only=true" in prepared.output
 
 
 def test_grants_exactly_the_roles_that_are_needed(prepared: Step) -> None:
     assert prepared.roles == ROLES
+
+
+def test_github_may_start_machines_and_a_job_may_end_those_of_this_project(
+    prepared: Step, stage: Setup
+) -> None:
+    """As the stand-ins for machines ask: by what the roles and their conditions come to."""
+    assert list(prepared.conditions) == [(TRAINER_ROLE, TRAIN)]
+    launcher, trainer = (Account("a", grants=grants) for grants in prepared.grants)
+    ours, others = "zones/us-central1-a/instances/cloud-training-1", "zones/us-central1-a/instances/other-1"
+    for verb in ("create", "delete", "get", "list", "setMetadata", "setServiceAccount"):
+        assert launcher.allows(f"compute.instances.{verb}", ours), verb
+    assert not launcher.allows("compute.instances.setMachineResources", ours)
+    assert trainer.allows("compute.instances.delete", ours)
+    assert not trainer.allows("compute.instances.delete", others)
+    assert not trainer.allows("compute.instances.delete", ours.replace("instances", "disks"))
+    assert not trainer.allows("compute.instances.create", ours)
+
+
+def test_machines_can_be_reached_through_googles_proxy_only(prepared: Step) -> None:
+    opened, closed = (prepared.resources["firewall", f"cloud-training-{name}"] for name in ("iap", "closed"))
+    assert opened["allowed"] == [{"IPProtocol": "tcp", "ports": ["22"]}]
+    assert opened["sourceRanges"] == ["35.235.240.0/20"], "the addresses of Identity-Aware Proxy"
+    assert closed["denied"] == [{"IPProtocol": "all"}]
+    assert closed["sourceRanges"] == ["0.0.0.0/0"]
+    assert opened["priority"] < closed["priority"] < 65534, "before the rules that `default` comes with"
+    assert opened["targetTags"] == closed["targetTags"] == ["cloud-training"]
+    assert not opened["disabled"]
+    assert not closed["disabled"]
 
 
 def test_the_bucket_is_private_and_only_checkpoints_expire(prepared: Step) -> None:
@@ -218,6 +242,10 @@ def test_puts_right_what_others_have_changed(repaired: Step, prepared: Step) -> 
         ("pool", "cloud-training-github"),
         ("provider", "github"),
         ("repository", "cloud-training"),
+        ("role", "cloud_training_launch"),
+        ("role", "cloud_training_trainer"),
+        ("firewall", "cloud-training-iap"),
+        ("firewall", "cloud-training-closed"),
     ):
         assert repaired.resources[name] == prepared.resources[name], name
     assert repaired.roles == ROLES
@@ -249,10 +277,17 @@ def decode(data: str) -> str:
 
 def test_destroy_removes_all_of_it(destroyed: Step, stage: Setup) -> None:
     assert destroyed.code == 0, destroyed.errors
-    left = {(kind, name) for kind, name in destroyed.resources if kind != "job"}
-    assert left == {("pool", "cloud-training-github"), ("provider", "github")}, (
-        "Google keeps these for 30 days"
-    )
+    running = ("customJobs", "hyperparameterTuningJobs", "instances", "disks")
+    left = {(kind, name): content for (kind, name), content in destroyed.resources.items()}
+    kept = {name for name in left if name[0] not in running}
+    assert kept == {
+        ("pool", "cloud-training-github"),
+        ("provider", "github"),
+        ("role", "cloud_training_launch"),
+        ("role", "cloud_training_trainer"),
+    }, "Google keeps these for a while"
+    assert left["role", "cloud_training_launch"]["deleted"]
+    assert left["role", "cloud_training_trainer"]["deleted"]
     assert destroyed.resources["pool", "cloud-training-github"]["state"] == "DELETED"
     assert destroyed.roles == {}
     assert destroyed.github.variables == {}
@@ -260,8 +295,20 @@ def test_destroy_removes_all_of_it(destroyed: Step, stage: Setup) -> None:
     assert "cloud-training-wandb: was gone" in destroyed.output
 
 
-def test_destroy_ends_the_trainings_of_this_project_only(destroyed: Step, stage: Setup) -> None:
-    assert stage.project.cancelled == ["1"]
+def test_destroy_ends_what_runs_of_this_project_only(destroyed: Step, stage: Setup) -> None:
+    assert stage.project.cancelled == ["1", "4"]
+    left = {name for kind, name in destroyed.resources if kind in ("instances", "disks")}
+    assert left == {"cloud-training-of-others", "of-others"}
+
+
+def test_destroy_shuts_the_doors_before_it_ends_what_runs(destroyed: Step, stage: Setup) -> None:
+    """Else a workflow that is at work could start what has just been looked for."""
+    started = next(i for i, line in enumerate(destroyed.written) if ":cancel" in line)
+    shut = [
+        i for i, line in enumerate(destroyed.written) if ":setIamPolicy" in line and "/my-project" in line
+    ]
+    assert shut
+    assert max(shut) < started
 
 
 def test_a_dry_run_prints_what_would_be_run(project: BakedProject, prepared: Step, stage: Setup) -> None:

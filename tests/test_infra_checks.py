@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from baking import BakedProject, only_programs
@@ -110,6 +111,46 @@ def test_destroy_without_an_answer_removes_nothing(project: BakedProject, tmp_pa
     assert step.written == []
 
 
+def test_destroy_does_not_take_a_failed_look_for_no_machines(project: BakedProject, tmp_path: Path) -> None:
+    """gcloud only warns when it could not list machines."""
+    with google_setup(tmp_path / "stage") as stage:
+        stage.project.services.add("compute.googleapis.com")
+        stage.faults.append(("GET .*/aggregated/instances", 403))
+        step = take(stage, project, "destroy", PROJECT=PROJECT, YES="1")
+    assert step.code == 1
+    assert "This command failed, and nothing was done after it: gcloud compute instances list" in step.errors
+    assert step.written == []
+
+
+def part(stage: Setup, project: BakedProject, call: str) -> subprocess.CompletedProcess[str]:
+    """Runs one function of infra/machines.sh."""
+    script = f". infra/common.sh; . infra/machines.sh; {call} < /dev/null"
+    environment: dict[str, Any] = stage.env | {"PROJECT": PROJECT}
+    return project.run("bash", "-c", script, check=False, **environment)
+
+
+def test_the_name_of_a_deleted_role_stays_taken_and_that_is_said(
+    project: BakedProject, tmp_path: Path
+) -> None:
+    with google_setup(tmp_path / "stage") as stage:
+        gone = {"name": f"projects/{PROJECT}/roles/old_role", "deleted": True, "purged": True}
+        stage.resources["role", "old_role"] = gone
+        result = part(stage, project, "make_role trainer.yaml old_role")
+    assert result.returncode == 1
+    assert "choose another one in infra/names.sh" in result.stderr
+
+
+def test_a_project_without_the_network_is_no_failure(project: BakedProject, tmp_path: Path) -> None:
+    """Many organisations make projects without it; jobs of Vertex AI do not need it."""
+    with google_setup(tmp_path / "stage") as stage:
+        stage.project.services.add("compute.googleapis.com")
+        stage.project.networks.clear()
+        result = part(stage, project, "make_firewall")
+    assert result.returncode == 0, result.stderr
+    assert "NOT SET, there is no network 'default'" in result.stdout
+    assert stage.written == []
+
+
 @pytest.fixture(scope="module")
 def dry_runs(project: BakedProject) -> dict[str, list[str]]:
     return {
@@ -160,19 +201,28 @@ def test_data_goes_only_when_it_is_asked_for(dry_runs: dict[str, list[str]]) -> 
 def test_names_are_such_as_google_takes(slug: str, bake: Callable[..., BakedProject]) -> None:
     project = bake(project_slug=slug, package_name="leaves", bucket="leaf-store")
     listed = project.run(
-        "bash", "-c", '. infra/names.sh; echo "$POOL $LAUNCHER $TRAINER $SLUG"'
+        "bash",
+        "-c",
+        '. infra/names.sh; echo "$POOL $LAUNCHER $TRAINER $SLUG $FIREWALL $LAUNCHER_ROLE $TRAINER_ROLE"',
     ).stdout.split()
-    pool, launcher, trainer, repository = listed
+    pool, launcher, trainer, repository, firewall, *roles = listed
     assert re.fullmatch(r"(?!gcp-)[a-z0-9-]{4,32}", pool)
     for account in (launcher, trainer):
         assert re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", account)
-    assert re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", repository)
+    for name in (repository, f"{firewall}-iap", f"{firewall}-closed"):
+        assert re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name)
+    for role in roles:
+        assert re.fullmatch(r"[A-Za-z0-9_.]{3,64}", role)
 
 
 def test_shellcheck_has_nothing_to_say(project: BakedProject) -> None:
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:
         pytest.skip("shellcheck is not installed")
-    files = [path for path in project.files() if path.startswith("infra/") and not path.endswith(".json")]
-    assert len(files) == 5
+    files = [
+        path
+        for path in project.files()
+        if path.startswith("infra/") and not path.endswith((".json", ".yaml"))
+    ]
+    assert len(files) == 6
     assert project.run(shellcheck, "-x", *sorted(files), check=False).stdout == ""

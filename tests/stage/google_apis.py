@@ -7,6 +7,8 @@ before, and what becomes of a name. Each rule is one that the service documents.
 import re
 from collections.abc import Callable
 
+from stage import google_compute
+from stage.google_policies import read_policy, write_policy
 from stage.google_project import (
     ACCOUNT,
     NUMBER,
@@ -16,8 +18,14 @@ from stage.google_project import (
     Resource,
     done,
     need,
-    read_policy,
-    write_policy,
+)
+from stage.google_roles import (
+    change_role,
+    delete_role,
+    list_roles,
+    make_role,
+    show_role,
+    undelete_role,
 )
 from stage.google_storage import (
     change_bucket,
@@ -87,6 +95,10 @@ def make_account(project: Project, match: Match, request: Request) -> Resource:
     return project.add(
         "account", email, {"email": email, "name": f"projects/{PROJECT}/serviceAccounts/{email}"}
     )
+
+
+def list_accounts(project: Project, match: Match, request: Request) -> Resource:
+    return {"accounts": [project.get("account", name) for name in sorted(project.names("account"))]}
 
 
 def make_pool(project: Project, match: Match, request: Request) -> Resource:
@@ -209,11 +221,13 @@ def change_budget(project: Project, match: Match, request: Request) -> Resource:
 
 
 def list_jobs(project: Project, match: Match, request: Request) -> Resource:
-    return {"customJobs": [project.get("job", name) for name in sorted(project.names("job"))]}
+    """Jobs of one kind: customJobs, or hyperparameterTuningJobs."""
+    kind = match["kind"]
+    return {kind: [project.get(kind, name) for name in sorted(project.names(kind))]}
 
 
 def cancel_job(project: Project, match: Match, request: Request) -> Resource:
-    job = project.get("job", match["name"])
+    job = project.get(match["kind"], match["name"])
     need(job["state"] in ("JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING"), "The job is over.")
     job["state"] = "JOB_STATE_CANCELLED"
     project.cancelled.append(match["name"])
@@ -247,7 +261,8 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         "us-central1-aiplatform.googleapis.com",
     )
     repositories = rf"{at}/locations/(?P<region>[a-z0-9-]+)/repositories"
-    pools, jobs = rf"{at}/locations/global/workloadIdentityPools", rf"{at}/locations/us-central1/customJobs"
+    pools, roles = rf"{at}/locations/global/workloadIdentityPools", f"{at}/roles"
+    jobs = rf"{at}/locations/us-central1/(?P<kind>customJobs|hyperparameterTuningJobs)"
     providers = rf"{pools}/(?P<pool>[^/:]+)/providers"
     accounts, account, budget = (
         f"{at}/serviceAccounts",
@@ -255,6 +270,9 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         f"/v1/billingAccounts/{ACCOUNT}/budgets",
     )
     bucket = rf"/storage/v1/b/{name}"
+    compute, machines = "compute.googleapis.com", f"/compute/v1/projects/{PROJECT}"
+    firewalls, what = f"{machines}/global/firewalls", "(?P<what>instances|disks)"
+    operation = rf"{machines}/(?P<where>global|zones/[a-z0-9-]+)/operations/operation-1"
     return [
         ("GET", manager, r"/v1/projects/([^/:]+)", get_project),
         ("POST", manager, rf"/v1/projects/{name}:getIamPolicy", read_policy("project")),
@@ -278,6 +296,7 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         ("DELETE", registry, f"{repositories}/{name}", delete("repository", True)),
         ("GET", registry, f"{repositories}/{name}:getIamPolicy", read_policy("repository")),
         ("POST", registry, f"{repositories}/{name}:setIamPolicy", write_policy("repository")),
+        ("GET", iam, accounts, list_accounts),
         ("POST", iam, accounts, make_account),
         ("GET", iam, f"{accounts}/{account}", show("account")),
         ("DELETE", iam, f"{accounts}/{account}", delete("account")),
@@ -291,6 +310,12 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         ("GET", iam, f"{providers}/{name}", show("provider")),
         ("PATCH", iam, f"{providers}/{name}", change_provider),
         ("POST", iam, f"{providers}/{name}:undelete", undelete("provider")),
+        ("GET", iam, roles, list_roles),
+        ("POST", iam, roles, make_role),
+        ("GET", iam, f"{roles}/{name}", show_role),
+        ("PATCH", iam, f"{roles}/{name}", change_role),
+        ("DELETE", iam, f"{roles}/{name}", delete_role),
+        ("POST", iam, f"{roles}/{name}:undelete", undelete_role),
         ("POST", secrets, f"{at}/secrets", make_secret),
         ("GET", secrets, f"{at}/secrets/{name}", show_secret),
         ("DELETE", secrets, f"{at}/secrets/{name}", delete("secret")),
@@ -306,6 +331,16 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         ("DELETE", budgets, f"{budget}/{name}", delete("budget")),
         ("GET", vertex, jobs, list_jobs),
         ("POST", vertex, f"{jobs}/{name}:cancel", cancel_job),
+        ("GET", compute, f"{machines}/global/networks/{name}", google_compute.show_network),
+        ("GET", compute, firewalls, google_compute.list_firewalls),
+        ("POST", compute, firewalls, google_compute.make_firewall),
+        ("GET", compute, f"{firewalls}/{name}", show("firewall")),
+        ("PATCH", compute, f"{firewalls}/{name}", google_compute.change_firewall),
+        ("DELETE", compute, f"{firewalls}/{name}", google_compute.delete_firewall),
+        ("GET", compute, rf"{machines}/aggregated/{what}", google_compute.list_all),
+        ("DELETE", compute, rf"{machines}/zones/(?P<zone>[a-z0-9-]+)/{what}/{name}", google_compute.delete),
+        ("GET", compute, operation, google_compute.show_operation),
+        ("POST", compute, f"{operation}/wait", google_compute.show_operation),
     ]
 
 

@@ -17,54 +17,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, jwt
 
+from stage.google_grants import Account
 from stage.google_services import ISSUER, JWT, Services
 from stage.rest import Request, RequestError, serve
 
 Claims = dict[str, Any]
-
-# What Google's predefined roles allow, as far as the stand-ins ask.
-ROLES = {
-    "roles/aiplatform.user": {
-        f"aiplatform.customJobs.{verb}" for verb in ("create", "get", "list", "cancel", "delete")
-    },
-    "roles/aiplatform.viewer": {"aiplatform.customJobs.get", "aiplatform.customJobs.list"},
-    "roles/logging.viewer": {"logging.logEntries.list"},
-    "roles/logging.logWriter": {"logging.logEntries.create"},
-    "roles/secretmanager.viewer": {"secretmanager.secrets.get", "secretmanager.versions.get"},
-    "roles/secretmanager.secretAccessor": {"secretmanager.versions.access"},
-    "roles/serviceusage.serviceUsageViewer": {"serviceusage.quotas.get", "serviceusage.services.get"},
-    "roles/serviceusage.serviceUsageConsumer": {
-        *("serviceusage.quotas.get", "serviceusage.services.get", "serviceusage.services.use"),
-    },
-    "roles/iam.serviceAccountUser": {"iam.serviceAccounts.actAs"},
-    "roles/artifactregistry.writer": {"artifactregistry.repositories.uploadArtifacts"},
-    "roles/viewer": {
-        *("aiplatform.customJobs.get", "aiplatform.customJobs.list", "logging.logEntries.list"),
-        *("secretmanager.secrets.get", "secretmanager.versions.get"),
-        *("serviceusage.quotas.get", "serviceusage.services.get"),
-    },
-}
-ROLES["roles/owner"] = set().union(*ROLES.values())
-
-
-@dataclass
-class Account:
-    """One identity: a service account, or a person.
-
-    Args:
-        roles: granted in the project.
-        granted: roles on one resource: name of a secret or e-mail of a service account -> roles.
-        repository_id: GitHub repository whose workflows may impersonate it.
-    """
-
-    email: str
-    roles: set[str] = field(default_factory=set)
-    granted: dict[str, set[str]] = field(default_factory=dict)
-    repository_id: str | None = None
-
-    def allows(self, permission: str, resource: str = "") -> bool:
-        roles = self.roles | self.granted.get(resource, set())
-        return any(permission in ROLES.get(role, ()) for role in roles)
 
 
 @dataclass

@@ -50,6 +50,9 @@ show() {
 
 failed() {
     cat "$errors" >&2
+    if grep -q "marked for deletion" "$errors"; then
+        stop "Google keeps the name of a deleted role for 37 days: choose another one in infra/names.sh, and run the same again."
+    fi
     stop "This command failed, and nothing was done after it: $(show "$@")
 Once that is put right, run the same again: it goes on where it stopped."
 }
@@ -104,17 +107,29 @@ policy() {
     "$with" gcloud "${words[@]}" "$command" "$name" ${flags[@]+"${flags[@]}"} --project="$PROJECT" "$@"
 }
 
+# Sets $only to the condition under which a role is granted; empty is always. A job may end machines of this project, and no
+# others: their names begin with its slug. What is no machine has no such part in its name, which then is empty here.
+set_condition() {
+    only=""
+    case $1 in
+        */roles/"$TRAINER_ROLE") only="resource.name.extract(\"/instances/{name}\").startsWith(\"$SLUG-\")" ;;
+    esac
+}
+
 # change_roles add|remove RESOURCE [ROLE MEMBER]...: those that are not as they should be.
 change_roles() {
-    local verb=$1 on=$2
+    local verb=$1 on=$2 only is
     shift 2
     found=""
     is_fresh "$on" || policy there get-iam-policy "$on" --flatten="bindings[].members" \
-        --format="value[separator=' '](bindings.role,bindings.members)" || true
+        --format="value[separator=' '](bindings.role,bindings.members,bindings.condition.expression)" || true
     while [ $# -gt 0 ]; do
+        set_condition "$1"
+        is="$1 $2 $only"
         # A dry run has found nothing, and shows all.
-        if is_dry || { [ "$verb" = add ] && ! has_line "$1 $2"; } || { [ "$verb" = remove ] && has_line "$1 $2"; }; then
-            policy run "$verb-iam-policy-binding" "$on" --role="$1" --member="$2" --condition=None
+        if is_dry || { [ "$verb" = add ] && ! has_line "$is"; } || { [ "$verb" = remove ] && has_line "$is"; }; then
+            policy run "$verb-iam-policy-binding" "$on" --role="$1" --member="$2" \
+                --condition="${only:+title=machines-of-$SLUG,expression=}${only:-None}"
         fi
         shift 2
     done
@@ -129,7 +144,9 @@ all_roles() {
                 roles/aiplatform.user "$launch" \
                 roles/logging.viewer "$launch" \
                 roles/serviceusage.serviceUsageViewer "$launch" \
-                roles/logging.logWriter "$train" ;;
+                "projects/$PROJECT/roles/$LAUNCHER_ROLE" "$launch" \
+                roles/logging.logWriter "$train" \
+                "projects/$PROJECT/roles/$TRAINER_ROLE" "$train" ;;
             # The legacy role is for looking at the bucket itself: whether it is there, and in which region.
             bucket) set -- "$1" \
                 roles/storage.objectUser "$launch" \

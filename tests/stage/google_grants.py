@@ -1,0 +1,84 @@
+"""What an identity may do: Google's predefined roles, and roles of a project's own with their conditions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+JOBS = {
+    f"aiplatform.{kind}.{verb}"
+    for kind in ("customJobs", "hyperparameterTuningJobs")
+    for verb in ("create", "get", "list", "cancel", "delete")
+}
+SEE_JOBS = {name for name in JOBS if name.endswith((".get", ".list"))}
+
+MACHINES = {
+    *(
+        f"compute.{kind}.{verb}"
+        for kind in ("acceleratorTypes", "disks", "globalOperations", "instances", "machineTypes", "projects")
+        for verb in ("get", "list")
+    ),
+    *(
+        f"compute.{kind}.{verb}"
+        for kind in ("regions", "zoneOperations", "zones")
+        for verb in ("get", "list")
+    ),
+    *(f"compute.instances.{verb}" for verb in ("create", "delete", "stop", "getSerialPortOutput")),
+    *(f"compute.instances.set{field}" for field in ("Labels", "Metadata", "ServiceAccount", "Tags")),
+    *(f"compute.disks.{verb}" for verb in ("create", "delete", "setLabels")),
+    *("compute.subnetworks.use", "compute.subnetworks.useExternalIp"),
+}
+
+# What Google's predefined roles allow, as far as the stand-ins ask.
+ROLES = {
+    "roles/aiplatform.user": JOBS,
+    "roles/aiplatform.viewer": SEE_JOBS,
+    "roles/compute.instanceAdmin.v1": MACHINES,
+    "roles/logging.viewer": {"logging.logEntries.list"},
+    "roles/logging.logWriter": {"logging.logEntries.create"},
+    "roles/secretmanager.viewer": {"secretmanager.secrets.get", "secretmanager.versions.get"},
+    "roles/secretmanager.secretAccessor": {"secretmanager.versions.access"},
+    "roles/serviceusage.serviceUsageViewer": {"serviceusage.quotas.get", "serviceusage.services.get"},
+    "roles/serviceusage.serviceUsageConsumer": {
+        *("serviceusage.quotas.get", "serviceusage.services.get", "serviceusage.services.use"),
+    },
+    "roles/iam.serviceAccountUser": {"iam.serviceAccounts.actAs"},
+    "roles/artifactregistry.writer": {"artifactregistry.repositories.uploadArtifacts"},
+    "roles/viewer": {
+        *SEE_JOBS,
+        *("logging.logEntries.list", "secretmanager.secrets.get", "secretmanager.versions.get"),
+        *("serviceusage.quotas.get", "serviceusage.services.get"),
+    },
+}
+ROLES["roles/owner"] = set().union(*ROLES.values())
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Permissions on the resources whose names `holds` says yes to."""
+
+    permissions: frozenset[str]
+    holds: Callable[[str], bool]
+
+
+@dataclass
+class Account:
+    """One identity: a service account, or a person.
+
+    Args:
+        roles: granted in the project.
+        granted: roles on one resource: name of a secret or e-mail of a service account -> roles.
+        repository_id: GitHub repository whose workflows may impersonate it.
+        grants: what roles of the project's own allow it.
+    """
+
+    email: str
+    roles: set[str] = field(default_factory=set)
+    granted: dict[str, set[str]] = field(default_factory=dict)
+    repository_id: str | None = None
+    grants: list[Grant] = field(default_factory=list)
+
+    def allows(self, permission: str, resource: str = "") -> bool:
+        """Whether it has a permission on a resource, whose name is, for a machine, zones/ZONE/instances/NAME."""
+        roles = self.roles | self.granted.get(resource, set())
+        if any(permission in ROLES.get(role, ()) for role in roles):
+            return True
+        return any(permission in grant.permissions and grant.holds(resource) for grant in self.grants)
