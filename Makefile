@@ -26,7 +26,7 @@ else
 endif
 
 # What starts containers stays in one process; the rest does not wait for it.
-ENGINE := $(addprefix tests/test_,image.py stand_ins.py workflow_runs.py loop.py faults.py machines.py stand_in_compute.py money.py janitor.py)
+ENGINE := $(addprefix tests/test_,image.py stand_ins.py workflow_runs.py loop.py faults.py sweeps.py stand_in_tuning.py machines.py stand_in_compute.py money.py janitor.py)
 
 test-engine:
 	pytest $(ENGINE)

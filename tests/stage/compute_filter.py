@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from stage.compute_rules import ComputeError, invalid
 from stage.rest import RequestError
-from stage.vertex_filter import SEVERITIES, Match, _bad, _dig, _ordered, _Parser, _time
+from stage.vertex_filter import SEVERITIES, Match, _bad, _dig, _ordered, _Parser
 
 FIELDS = {
     *("name", "status", "zone", "id", "creationTimestamp", "machineType", "selfLink"),
@@ -140,9 +141,16 @@ class MachineLogFilter:
             rank = SEVERITIES.index(value.upper())
             return _ordered(lambda entry: SEVERITIES.index(entry["severity"]), operator, rank)
         if field == "timestamp" and operator != ":":
-            return _ordered(lambda entry: _time(entry["timestamp"]), operator, _time(value))
+            return _ordered(lambda entry: _moment(entry["timestamp"]), operator, _moment(value))
         if not self.KNOWN.fullmatch(field):
             raise _bad(f"Invalid filter: the field {field} is not known.")
         if operator == ":":
             return lambda entry: value.lower() in str(_dig(entry, field)).lower()
         return _ordered(lambda entry: str(_dig(entry, field)), operator, value)
+
+
+def _moment(text: str) -> datetime:
+    """A time as RFC 3339 has it, in whichever zone."""
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", text):
+        raise _bad(f"Invalid filter: {text!r} is no RFC 3339 time.")
+    return datetime.fromisoformat(text)

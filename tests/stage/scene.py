@@ -13,9 +13,11 @@ from baking import BakedProject
 
 from stage import containers
 from stage.bucket import Bucket, bucket
+from stage.compute import Compute, Machine, compute
 from stage.github import GitHub, github
 from stage.google_identity import Account, Identity, identity
 from stage.google_project import NUMBER, PROJECT
+from stage.google_roles import grants
 from stage.google_setup import Setup, google_setup
 from stage.registry import registry
 from stage.vertex import TrainingJob, Vertex, vertex
@@ -37,6 +39,7 @@ class Stage:
     bucket: Bucket
     registry: str
     vertex: Vertex
+    compute: Compute
     github: GitHub
     launcher: Account
     trainer: Account
@@ -61,6 +64,13 @@ class Stage:
         """Launches a run under this id and gives its job."""
         self.launch(f"run.id={run_id}", *overrides, check=True, **env)
         return self.vertex.job(run_id)
+
+    def machine(self, run_id: str, *overrides: str, **env: str) -> Machine:
+        """Launches a run on a virtual machine without a GPU under this id and gives its machine."""
+        self.run(
+            "launch", "cloud=gce", "cloud.machine=cpu", f"run.id={run_id}", *overrides, check=True, **env
+        )
+        return self.compute.machine(run_id)
 
     def commit(self, message: str, **files: str) -> None:
         """Commits new contents of files; names are given with __ for a slash and _dot_ for a dot."""
@@ -112,9 +122,19 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
         # While working on the loop, a folder that stays saves the minutes in which torch's layer is pushed.
         host = enter(registry(Path(os.environ.get("STAGE_REGISTRY", folder / "registry")).absolute()))
         platform = store.env | known.env
-        jobs = enter(vertex(known, registries=(host,), platform=platform | {"OMP_NUM_THREADS": "1"}))
+        inside = platform | {"OMP_NUM_THREADS": "1"}
+        jobs = enter(vertex(known, registries=(host,), platform=inside))
+        machines = enter(
+            compute(
+                known,
+                platform=inside,
+                script={"PATIENCE": "5", "PAUSE": "1"},
+                hosts={"storage.googleapis.com": store.url},
+                logs=jobs.handle,
+            )
+        )
         image = f"{host}/{PROJECT}/{slug}/train"
-        shared = platform | jobs.env
+        shared = platform | jobs.env | machines.env
         hub = enter(
             github(
                 project.folder,
@@ -137,7 +157,9 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
             "CLOUD_IMAGE": image,
             "OMP_NUM_THREADS": "1",
         }
-        scene = Stage(project, folder, setup, known, store, host, jobs, hub, launcher, trainer, laptop)
+        scene = Stage(
+            project, folder, setup, known, store, host, jobs, machines, hub, launcher, trainer, laptop
+        )
         scene.run("dvc", "repro")
         scene.run("dvc", "push")
         # The project's own tests are run by test_generated.py; here the workflow's first job only has to wait for some.
@@ -172,6 +194,7 @@ def accounts(setup: Setup, known: Identity, email: str) -> tuple[Account, Accoun
         member = f"serviceAccount:{each}"
         roles = {role for role, who in setup.project.roles("project", PROJECT) if who == member}
         found.append(known.account(each, *sorted(roles), repository=each == email))
+        found[-1].grants = grants(setup.project, each)
     launcher, trainer = found
     acting = setup.project.roles("account", trainer_email)
     launcher.granted[trainer_email] = {role for role, who in acting if who == f"serviceAccount:{email}"}

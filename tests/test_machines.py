@@ -1,0 +1,182 @@
+"""Training on virtual machines, on the stage of test_loop.py: each ends by itself, whatever happens, and nothing is left."""
+
+import json
+import re
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+import xxhash
+from stage import registry
+from stage.compute import GONE, Machine
+from stage.scene import Stage
+
+# Slow enough to be disturbed: a checkpoint every third step, and half a thousand steps.
+LONG = ("trainer.max_epochs=30", "checkpoint.steps=3", "trainer.log_every=3", "tracking=none")
+ENDLESS = ("trainer.max_epochs=100000", "checkpoint.steps=20", "tracking=none")
+ZONES = ["us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f"]
+
+pytestmark = pytest.mark.usefixtures("pushed", "nothing_left")
+
+
+@pytest.fixture
+def nothing_left(stage: Stage) -> Iterator[None]:
+    """After each test: no machine, no disk, no container; and no zone is full any more."""
+    yield
+    stage.compute.exhausted.clear()
+    stage.compute.heal()
+    there = [machine.name for machine in stage.compute.machines(there_only=True)]
+    for name in there:
+        stage.compute.machine(name).end("abandoned", seconds=None)
+        stage.compute.wait(stage.compute.machine(name), timeout=30)
+    assert there == []
+    assert stage.compute.disks == {}
+    assert stage.compute.containers(running_only=False) == []
+
+
+def ended(stage: Stage, run_id: str, state: str) -> dict:
+    """How a run has ended by its own word, which `runs list` agrees with."""
+    outcome = stage.outcome(run_id)
+    assert outcome["state"] == state, outcome
+    assert re.search(rf"{run_id}\b.*\b{state}", stage.run("runs", "list").stdout)
+    return outcome
+
+
+def weights_and_log(stage: Stage, run_id: str) -> tuple[bytes, list[dict]]:
+    """The bits of a run's weights, and its log without what depends on the clock."""
+    results = stage.results(run_id)
+    lines = [json.loads(line) for line in results["metrics.jsonl"].decode().splitlines()]
+    for line in lines:
+        line.pop("images_per_second", None)
+    return results["model.safetensors"], lines
+
+
+def whole_checkpoints(stage: Stage, run_id: str) -> list[str]:
+    """The published checkpoints of a run; fails if one is not what its name says."""
+    found = {path: data for path, data in stage.results(run_id).items() if path.endswith(".pt")}
+    for path, data in found.items():
+        assert xxhash.xxh3_128_hexdigest(data) in path
+    return sorted(found)
+
+
+def again(stage: Stage, gone: Machine, run_id: str) -> Machine:
+    """Has the janitor look after a run whose machine is gone; gives the machine on which it goes on."""
+    assert gone.status == GONE
+    said = stage.run("janitor").stdout
+    assert re.search(rf"submitted again run {run_id}\b", said), said
+    machine = stage.compute.machine(run_id)
+    assert machine.name != gone.name
+    return machine
+
+
+def test_preempted_twice_it_ends_with_the_same_bits(stage: Stage) -> None:
+    calm = stage.machine("calm-machine", *LONG)
+    stage.compute.wait(calm, timeout=200)
+    assert calm.why == "delete", calm.console()  # by itself
+    ended(stage, "calm-machine", "succeeded")
+    assert stage.results("calm-machine")["report.md"]
+    assert "epoch 30/30" in stage.run("runs", "logs", "calm-machine").stdout
+    assert calm.resource["scheduling"]["provisioningModel"] == "SPOT"
+    assert calm.resource["scheduling"]["instanceTerminationAction"] == "DELETE"
+
+    first = stage.machine("disturbed-machine", *LONG)
+    stage.compute.wait_for_line(first, r"epoch [2-9]/30", timeout=120)
+    stage.compute.preempt(first)  # with notice, as Google gives it
+    second = again(stage, first, "disturbed-machine")
+    stage.compute.wait_for_line(second, r"epoch (1\d|2\d)/30", timeout=120)
+    stage.compute.preempt(second, notice=False)  # and without
+    third = again(stage, second, "disturbed-machine")
+    stage.compute.wait(third, timeout=200)
+    ended(stage, "disturbed-machine", "succeeded")
+    assert len(json.loads(stage.results("disturbed-machine")["attempts.json"])) == 3
+    assert weights_and_log(stage, "disturbed-machine") == weights_and_log(stage, "calm-machine")
+    limits = [int(one.resource["scheduling"]["maxRunDuration"]["seconds"]) for one in (first, second, third)]
+    assert limits[0] > limits[1] > limits[2]  # what is left of the one that was reserved
+    assert "submitted again" not in stage.run("janitor").stdout
+
+
+def test_zones_are_tried_in_order_and_stop_ends_the_machine(stage: Stage) -> None:
+    stage.compute.exhausted.update(ZONES[:2])
+    machine = stage.machine("unwanted-machine", *ENDLESS)
+    assert machine.zone == ZONES[2]
+    assert [one.zone for one in stage.compute.machines() if one.name == machine.name] == ZONES[:3]
+    stage.compute.wait_for_line(machine, r"epoch 2/", timeout=120)
+    assert re.search(r"unwanted-machine\b.*\brunning", stage.run("runs", "list").stdout)
+    stage.run("runs", "stop", "unwanted-machine")
+    stage.compute.wait(machine, timeout=60)
+    assert whole_checkpoints(stage, "unwanted-machine")
+    ended(stage, "unwanted-machine", "stopped")
+    assert "submitted again" not in stage.run("janitor").stdout
+
+
+def test_without_capacity_anywhere_nothing_is_started(stage: Stage) -> None:
+    stage.compute.exhausted.update(ZONES)
+    words = ("launch", "cloud=gce", "cloud.machine=cpu", "run.id=nowhere", *ENDLESS)
+    result = stage.run(*words, check=False)
+    assert result.returncode == 1
+    assert re.search(r"No zone of us-central1 has a machine", result.stdout + result.stderr)
+    assert "Traceback" not in result.stdout + result.stderr
+    assert [one.zone for one in stage.compute.machines() if "nowhere" in one.name] == ZONES
+
+
+def test_an_answer_that_is_lost_makes_no_second_machine(stage: Stage) -> None:
+    lost = stage.compute.fail("POST", "/instances$", lost=True)
+    unavailable = stage.compute.fail("POST", "/wait$", times=2)
+    machine = stage.machine("lost-answer", *ENDLESS)
+    assert (lost.hits, unavailable.hits) == (1, 2)
+    assert [one.name for one in stage.compute.machines() if "lost-answer" in one.name] == [machine.name]
+    stage.run("runs", "stop", "lost-answer")
+    stage.compute.wait(machine, timeout=60)
+
+
+def test_past_its_time_limit_it_is_gone_with_its_results_saved(stage: Stage) -> None:
+    machine = stage.machine("too-long-machine", *ENDLESS, "cloud.max_hours=0.015")  # 54 seconds
+    stage.compute.wait(machine, timeout=120)
+    assert machine.machine_seconds < 54 + 30
+    ended(stage, "too-long-machine", "stopped")
+    assert whole_checkpoints(stage, "too-long-machine")
+
+
+def test_the_provider_ends_a_machine_that_does_not(stage: Stage) -> None:
+    machine = stage.machine("clock-machine", *ENDLESS, "cloud.max_hours=1")
+    stage.compute.wait_for_line(machine, r"epoch 2/", timeout=120)
+    machine.settings = replace(machine.settings, seconds_per_hour=1)  # and so an hour has passed
+    stage.compute.wait(machine, timeout=60)
+    assert machine.why == "limit"
+    assert whole_checkpoints(stage, "clock-machine")
+    stage.run(
+        "runs", "stop", "clock-machine"
+    )  # else it counts as preempted: by the real clock it has time left
+
+
+def test_an_image_that_cannot_be_pulled_ends_the_machine(stage: Stage) -> None:
+    """It is there at the launch, and no more when the machine has started."""
+    image = registry.push_bash(stage.registry)
+    name, _, digest = image.partition("/")[2].partition("@")
+    url = f"http://{stage.registry}/v2/{name}/manifests/{digest}"
+    stage.compute.capacity.clear()
+    with ThreadPoolExecutor() as pool:
+        launch = pool.submit(stage.machine, "no-image", f"cloud.image={image}", "tracking=none")
+        try:
+            ordered(stage, "no-image", launch)
+            urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=30).close()
+        finally:
+            stage.compute.capacity.set()
+        machine = launch.result()
+    stage.compute.wait(machine, timeout=60)
+    assert "cannot be pulled" in ended(stage, "no-image", "failed")["reason"]
+    assert machine.why == "delete"
+
+
+def ordered(stage: Stage, run_id: str, launch: Future[Machine]) -> Machine:
+    """Waits until a launch has ordered its machine."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not launch.done():
+        with suppress(KeyError):
+            return stage.compute.machine(run_id)
+        time.sleep(0.05)
+    raise AssertionError(launch.result() if launch.done() else "no machine was ordered")
