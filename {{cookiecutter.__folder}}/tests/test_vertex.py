@@ -438,7 +438,7 @@ def test_a_secret_is_read_without_the_newline_that_echo_adds(server):
 
 def test_the_libraries_wait_until_they_are_needed():
     code = (
-        "import sys; import cloud_training.cloud.vertex;"
+        "import sys; import {{ cookiecutter.package_name }}.cloud.vertex;"
         "print([name for name in ('requests', 'google.auth', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
