@@ -16,7 +16,14 @@ from {{ cookiecutter.package_name }}.cloud import places as places_module
 from {{ cookiecutter.package_name }}.cloud.chores import DO, carry_out, tidy
 from {{ cookiecutter.package_name }}.cloud.github import CommitMissingError, GitHub, GitHubError
 from {{ cookiecutter.package_name }}.cloud.janitor import Verb, decide
-from {{ cookiecutter.package_name }}.cloud.job import Handle, Job, Leftover, State, Status
+from {{ cookiecutter.package_name }}.cloud.job import (
+    Handle,
+    Job,
+    Leftover,
+    NoMachineError,
+    State,
+    Status,
+)
 from {{ cookiecutter.package_name }}.cloud.places import Place
 from {{ cookiecutter.package_name }}.cloud.survey import Troubles, survey
 from {{ cookiecutter.package_name }}.errors import UserError
@@ -36,7 +43,7 @@ class Cloud(FakeBackend):
     statuses: list[Status] = field(default_factory=list)
     hidden: list[Status] = field(default_factory=list)
     clock: datetime = NOW
-    no_capacity: str = ""
+    no_capacity: UserError | None = None
 
     def list(self) -> list[Status]:
         self._call("list")
@@ -49,7 +56,7 @@ class Cloud(FakeBackend):
 
     def submit(self, job: Job) -> Handle:
         if self.no_capacity:
-            raise UserError(self.no_capacity)
+            raise self.no_capacity
         super().submit(job)
         return Handle("jobs/again", "https://console.example/again")
 
@@ -325,10 +332,11 @@ def test_two_janitors_submit_a_preempted_run_once(cloud, keep, place, home):
 
 def test_without_capacity_a_preempted_run_is_tried_again_later(cloud, keep, sweep_up):
     keep("a", 2, env={"RUN_MAX_ATTEMPTS": "2"})
-    cloud.hidden, cloud.no_capacity = [preempted()], "No zone has a machine now."
-    _said, troubles = sweep_up()
-    assert troubles == ["one: would submit again run a, but: No zone has a machine now."]
-    cloud.no_capacity = ""
+    cloud.hidden, cloud.no_capacity = [preempted()], NoMachineError("No zone has a machine now.")
+    assert sweep_up() == (["one: run a waits for a machine: No zone has a machine now."], [])
+    cloud.no_capacity = UserError("It answers 503.")
+    assert sweep_up() == ([], ["one: would submit again run a, but: It answers 503."])
+    cloud.no_capacity = None
     sweep_up()
     assert len(cloud.submitted) == 1
 

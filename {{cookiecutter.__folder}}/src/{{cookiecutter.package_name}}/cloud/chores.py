@@ -11,7 +11,7 @@ from ..errors import UserError
 from . import ledger, records, reports
 from .github import CommitMissingError
 from .janitor import Action, Verb, decide
-from .job import EXIT_FINAL, EXIT_PREEMPTED, State
+from .job import EXIT_FINAL, EXIT_PREEMPTED, NoMachineError, State
 from .survey import AGAIN, Troubles, survey
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ def _again(action: Action, github: GitHub | None) -> str:
     job = replace(records.job(record), max_hours=action.hours)
     try:
         handle = action.place.service.submit(job)
+    except NoMachineError as error:  # which is no fault: the next hour may have one
+        records.unmark(home, record, action.mark)
+        return f"{action.place.name}: {action.what} waits for a machine: {error}"
     except UserError:
         records.unmark(home, record, action.mark)
         raise

@@ -83,7 +83,7 @@ class ComputeEngine(GoogleBackend):
                 continue
             return self._handle(f"zones/{zone}/instances/{body['name']}")
         machine = f"{job.machine.type}{', spot' * job.spot}"
-        raise GoogleError(
+        raise NoRoomError(
             f"No zone of {self.cloud.region} has a machine {machine} ({'; '.join(tried) or 'it has no zone'})",
             "try again later, or another cloud.region, cloud.machine or cloud.spot",
         )

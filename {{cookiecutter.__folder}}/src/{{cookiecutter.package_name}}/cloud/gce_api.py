@@ -11,6 +11,7 @@ from typing import Any
 from . import google
 from .gce_machine import zone_of
 from .google_errors import QUOTAS, GoogleError, MissingError, UnreachableError
+from .job import NoMachineError
 
 PAGE = "500"  # the most there is
 WAIT = 150.0  # seconds; the service answers after 120, whether the operation has ended or not
@@ -23,7 +24,7 @@ ABSENT = re.compile(
 )
 
 
-class NoRoomError(GoogleError):
+class NoRoomError(GoogleError, NoMachineError):
     """A zone has no such machine, now or ever; another one may."""
 
 

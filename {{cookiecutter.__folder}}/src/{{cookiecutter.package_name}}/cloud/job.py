@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 
+from ..errors import UserError
+
 # What the worker in the container is told by its environment. Secrets are named there, never given.
 RUN_ID = "RUN_ID"
 RUN_OUTPUT = (
@@ -138,6 +140,10 @@ class Job:
     search: Search | None = None
 
 
+class NoMachineError(UserError):
+    """There is no such machine for a job now; submitted later, it may get one."""
+
+
 class State(Enum):
     """What has become of a job. Where the service itself starts a preempted one again, it is queued until then."""
 
@@ -228,6 +234,7 @@ class Backend(Protocol):
         """Start the job.
 
         Raises:
+            NoMachineError: the provider has no such machine now.
             UserError: the provider refused it, or cannot be reached.
         """
         ...
