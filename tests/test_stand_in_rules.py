@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from stage.rest import RequestError
 from stage.vertex_filter import LogFilter, job_filter
-from stage.vertex_jobs import expand
+from stage.vertex_nodes import expand
 from stage.vertex_rules import BUILT_IN, MACHINES, check, parse
 
 DIGEST = "sha256:" + "a" * 64

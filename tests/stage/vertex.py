@@ -1,6 +1,7 @@
-"""A strict stand-in for Vertex AI's custom jobs that really runs their images, and for the log of what they print."""
+"""A strict stand-in for Vertex AI's custom and tuning jobs that really runs their images, and for their log."""
 
 import itertools
+import json
 import re
 import secrets
 import threading
@@ -16,10 +17,17 @@ from stage.cloud_logging import list_entries, page
 from stage.google_identity import Identity
 from stage.rest import Answer, Request, RequestError, serve
 from stage.vertex_filter import LogFilter, job_filter
-from stage.vertex_jobs import CANCELLED, FAILED, OVER, SUCCEEDED, Settings, TrainingJob
+from stage.vertex_jobs import CANCELLED, FAILED, OVER, SUCCEEDED, TrainingJob
+from stage.vertex_nodes import Settings, Trial
 from stage.vertex_rules import check, gpus, parse, prepare, quota_metric
+from stage.vertex_tuning import TuningJob, TuningTrial
+from stage.vertex_tuning_rules import check_tuning
 
-__all__ = ["CANCELLED", "FAILED", "OVER", "SUCCEEDED", "TrainingJob", "Vertex", "vertex"]
+__all__ = ["CANCELLED", "FAILED", "OVER", "SUCCEEDED", "TrainingJob", "TuningJob", "Vertex", "vertex"]
+
+PATH = re.compile(
+    r"/v1/projects/([^/]+)/locations/([^/]+)/(customJobs|hyperparameterTuningJobs)(?:/([^/:]+))?(:cancel)?"
+)
 
 
 class Vertex:
@@ -48,7 +56,8 @@ class Vertex:
         self.unsupported: set[str] = set()
         self.capacity = threading.Event()
         self.capacity.set()
-        self._jobs: dict[str, TrainingJob] = {}
+        self._jobs: dict[str, TrainingJob] = {}  # those of trials too
+        self._sweeps: dict[str, TuningJob] = {}
         self._ids = itertools.count(int(secrets.token_hex(6), 16) + 10**15)
         self._lock = threading.Lock()
 
@@ -61,8 +70,16 @@ class Vertex:
     # What a test asks and does
 
     def jobs(self) -> list[TrainingJob]:
-        """All jobs, oldest first."""
-        return list(self._jobs.values())
+        """All custom jobs that were submitted, oldest first; not those that are trials."""
+        return [job for job in list(self._jobs.values()) if not job.trial]
+
+    def sweeps(self) -> list[TuningJob]:
+        """All tuning jobs, oldest first."""
+        return list(self._sweeps.values())
+
+    def sweep(self, name: str) -> TuningJob:
+        """The newest tuning job with this display name."""
+        return next(job for job in reversed(self.sweeps()) if job.resource["displayName"] == name)
 
     def job(self, name: str) -> TrainingJob:
         """The newest job with this display name, or with this id or resource name."""
@@ -70,6 +87,20 @@ class Vertex:
             if name in (job.id, job.name, job.resource["displayName"]):
                 return job
         raise KeyError(name)
+
+    def wait_for_sweep(self, name: str, timeout: float = 300) -> TuningJob:
+        """Waits until a tuning job is over.
+
+        Raises:
+            AssertionError: it is not in time; with what its trials printed last.
+        """
+        sweep, deadline = self.sweep(name), time.monotonic() + timeout
+        while sweep.state not in OVER:
+            if time.monotonic() > deadline:
+                tail = "\n".join(sweep.lines()[-60:])
+                raise AssertionError(f"{sweep.state}: {json.dumps(sweep.json()['trials'])}\n{tail}")
+            time.sleep(0.05)
+        return sweep
 
     def wait(self, job: TrainingJob | str, states: Iterable[str] = OVER, timeout: float = 120) -> TrainingJob:
         """Waits until a job is in one of the states (JOB_STATE_ may be left out).
@@ -124,9 +155,13 @@ class Vertex:
 
     def close(self) -> None:
         """Ends all jobs and removes their containers."""
-        for job in self.jobs():
+        for sweep in self.sweeps():
+            sweep.abandon()
+        for sweep in self.sweeps():
+            sweep.join()
+        for job in self._jobs.values():
             job.abandon()
-        for job in self.jobs():
+        for job in self._jobs.values():
             job.join()
         containers.cleanup(self.stage)
 
@@ -136,14 +171,13 @@ class Vertex:
         self.requests.append(request)
         if request.path == "/v2/entries:list" and request.method == "POST":
             return self._entries(request)
-        found = re.fullmatch(
-            r"/v1/projects/([^/]+)/locations/([^/]+)/customJobs(?:/([^/:]+))?(:cancel)?", request.path
-        )
+        found = PATH.fullmatch(request.path)
         if not found:
             raise RequestError(404, f"The requested URL {request.path} was not found on this server.")
-        project, location, number, cancel = found.groups()
+        project, location, kind, number, cancel = found.groups()
+        create = self._create if kind == "customJobs" else self._create_sweep
         verbs = {
-            ("POST", False, False): ("create", self._create),
+            ("POST", False, False): ("create", create),
             ("GET", False, False): ("list", self._list),
             ("GET", True, False): ("get", self._get),
             ("POST", True, True): ("cancel", self._cancel),
@@ -151,9 +185,9 @@ class Vertex:
         verb, service = verbs.get((request.method, bool(number), bool(cancel)), ("", None))
         if service is None:
             raise RequestError(501, f"{request.method} {request.path} is not part of the stand-in.")
-        self.identity.require(request, f"aiplatform.customJobs.{verb}", "")
+        self.identity.require(request, f"aiplatform.{kind}.{verb}", "")
         self._check_place(project, location)
-        return service(request, number or "")
+        return service(request, number or kind)
 
     def _check_place(self, project: str, location: str) -> None:
         if not self.identity.is_project(project):
@@ -170,21 +204,50 @@ class Vertex:
         message = parse(request.body)
         check(message, self.registries)
         self._check_account(request, message.job_spec.service_account)
-        self._check_region(message)
+        self._check_region(message.job_spec)
+        return Answer(self._start(json_format.MessageToDict(message), message.job_spec).json())
+
+    def _start(self, resource: dict[str, Any], spec: Any, trial: Trial | None = None) -> TrainingJob:
         job = TrainingJob(
             number=str(next(self._ids)),
-            parent=f"projects/{self.identity.number}/locations/{self.region}",
-            resource=json_format.MessageToDict(message),
-            message=message,
+            parent=self._parent,
+            resource=resource,
+            spec=spec,
             settings=self.settings,
             stage=self.stage,
             identity=self.identity,
             capacity=self.capacity,
+            trial=trial,
         )
         with self._lock:
             self._jobs[job.id] = job
         job.start()
-        return Answer(job.json())
+        return job
+
+    @property
+    def _parent(self) -> str:
+        return f"projects/{self.identity.number}/locations/{self.region}"
+
+    def _create_sweep(self, request: Request, _: str) -> Answer:
+        request.only()
+        message = parse(request.body, tuning=True)
+        check_tuning(message, self.registries)
+        self._check_account(request, message.trial_job_spec.service_account)
+        self._check_region(message.trial_job_spec, message.parallel_trial_count)
+        resource = json_format.MessageToDict(message)
+
+        def start(trial: TuningTrial) -> TrainingJob:
+            # Which name and labels they have is not documented; with these a careless list counts them as runs.
+            copied = {name: resource[name] for name in ("displayName", "labels") if name in resource}
+            job = {**copied, "jobSpec": resource["trialJobSpec"]}
+            return self._start(job, message.trial_job_spec, trial.given())
+
+        number, project = str(next(self._ids)), self.identity.project
+        sweep = TuningJob(number, self._parent, resource, message, project, start)
+        with self._lock:
+            self._sweeps[sweep.id] = sweep
+        sweep.start()
+        return Answer(sweep.json())
 
     def _check_account(self, request: Request, email: str) -> None:
         """Who submits a job needs to be allowed to act as the account that it runs as."""
@@ -195,28 +258,30 @@ class Vertex:
             text = f"You do not have permission to act as service account: {email} (or it may not exist)."
             raise RequestError(403, text)
 
-    def _check_region(self, message: Any) -> None:
-        wanted = gpus(message)
-        machines = {pool.machine_spec.machine_type for pool in message.job_spec.worker_pool_specs}
+    def _check_region(self, spec: Any, times: int = 1) -> None:
+        """Refuses machines that the region does not have, and more of them than the quota allows at a time."""
+        wanted = gpus(spec)
+        machines = {pool.machine_spec.machine_type for pool in spec.worker_pool_specs}
         missing = sorted(self.unsupported & (set(wanted) | machines))
         if missing:
             text = f"{missing[0]} is not supported in region {self.region}."
             raise RequestError(400, text, [("job_spec.worker_pool_specs[0].machine_spec", text)])
-        spot = message.job_spec.scheduling.strategy == 4
+        spot = spec.scheduling.strategy == 4
         for gpu, count in wanted.items():
             metric = quota_metric(gpu, spot)
             limits = self.identity.quotas.get(metric)
-            if limits is not None and limits.get(self.region, 0) < count:
+            if limits is not None and limits.get(self.region, 0) < count * times:
                 raise RequestError(429, f"The following quota metrics exceed quota limits: {metric}")
 
     def _get(self, request: Request, number: str) -> Answer:
         request.only()
         return Answer(self._known(number).json())
 
-    def _known(self, number: str) -> TrainingJob:
-        if number not in self._jobs:
-            raise RequestError(404, f"The CustomJob does not exist: customJobs/{number}")
-        return self._jobs[number]
+    def _known(self, number: str) -> TrainingJob | TuningJob:
+        found = self._jobs.get(number) or self._sweeps.get(number)
+        if found is None:
+            raise RequestError(404, f"The job does not exist: {number}")
+        return found
 
     def _cancel(self, request: Request, number: str) -> Answer:
         request.only()
@@ -227,20 +292,23 @@ class Vertex:
         job.cancel()
         return Answer({})
 
-    def _list(self, request: Request, _: str) -> Answer:
+    def _list(self, request: Request, kind: str) -> Answer:
         query = request.only("filter", "pageSize", "pageToken", "readMask")
         matches = job_filter(query.get("filter", ""))
-        found = [job.json() for job in reversed(self.jobs())]
+        known = self._jobs if kind == "customJobs" else self._sweeps
+        found = [job.json() for job in reversed(list(known.values()))]
         shown, more = page(
             [job for job in found if matches(job)], query.get("pageSize"), query.get("pageToken"), 100
         )
-        return Answer(({"customJobs": shown} if shown else {}) | more)
+        return Answer(({kind: shown} if shown else {}) | more)
 
     def _entries(self, request: Request) -> Answer:
         return list_entries(
             self.identity,
             request,
-            lambda: (entry for job in self.jobs() for entry in job.entries()),
+            lambda: (
+                entry for job in (*self._jobs.values(), *self._sweeps.values()) for entry in job.log.entries()
+            ),
             LogFilter,
         )
 

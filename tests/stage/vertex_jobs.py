@@ -1,51 +1,20 @@
-"""The life of one custom job: its containers, their restarts, the job's time limit and what it printed."""
+"""The life of one custom job: its containers, their restarts and the job's time limit."""
 
-import itertools
 import json
-import re
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import IO, Any
-
-from servers import free_port
+from typing import Any
 
 from stage import containers
 from stage.google_identity import Identity
+from stage.vertex_log import JobLog, now
+from stage.vertex_nodes import Node, Settings, Trial, environment
 
 SUCCEEDED, FAILED, CANCELLED = "JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED"
 OVER = (SUCCEEDED, FAILED, CANCELLED)
 WORKER_RESTARTS = 5  # of each worker; then the whole job is tried again
 JOB_RETRIES = 3
 USUAL_TIMEOUT = 7 * 24 * 3600.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the stand-in runs jobs; see `vertex`."""
-
-    platform: dict[str, str]
-    mirrors: dict[str, str]
-    seconds_per_hour: float
-    grace_seconds: float
-    queue_seconds: float
-
-
-class Node:
-    """One replica: what it runs, and the container that runs it now."""
-
-    def __init__(self, pool: Any, number: int, index: int) -> None:
-        self.pool, self.index = pool.container_spec, index
-        self.kind = f"workerpool{number}"
-        self.task = f"{self.kind}-{index}"
-        self.port = free_port()
-        self.container: containers.Container | None = None
-        self.readers: list[threading.Thread] = []
-        self.restarts = 0
-        self.taken = False  # its machine is being taken away
-        self.since = 0.0
 
 
 class TrainingJob:
@@ -60,6 +29,7 @@ class TrainingJob:
         started: (task, container's name, exit status or None) of every start.
         machine_seconds: seconds of all machines together, which is what is paid for.
         running_seconds: seconds in which the job ran, which is what its time limit counts.
+        trial: of a tuning job, that this job is.
     """
 
     def __init__(
@@ -67,16 +37,18 @@ class TrainingJob:
         number: str,
         parent: str,
         resource: dict[str, Any],
-        message: Any,
+        spec: Any,
         settings: Settings,
         stage: str,
         identity: Identity,
         capacity: threading.Event,
+        trial: Trial | None = None,
     ) -> None:
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self.id, self.resource, self.settings, self.stage = number, resource, settings, stage
+        self.id, self.settings, self.stage = number, settings, stage
+        self.resource = dict(resource)
         self.resource["name"] = f"{parent}/customJobs/{number}"
-        self.spec, self.identity, self.capacity = message.job_spec, identity, capacity
+        self.spec, self.identity, self.capacity, self.trial = spec, identity, capacity, trial
         self.restarts = self.preemptions = 0
         self.machine_seconds = self.running_seconds = 0.0
         self.started: list[list[Any]] = []
@@ -87,10 +59,9 @@ class TrainingJob:
         ]
         self._retries = 0
         self._cancelled, self._abandoned = threading.Event(), threading.Event()
-        self._entries: list[dict[str, Any]] = []
-        self._numbers = itertools.count(1)
+        self.log = JobLog(identity.project, number)
         self._lock = threading.RLock()
-        self._move("JOB_STATE_QUEUED", createTime=_now())
+        self._move("JOB_STATE_QUEUED", createTime=now())
 
     @property
     def name(self) -> str:
@@ -121,14 +92,11 @@ class TrainingJob:
 
     def entries(self) -> list[dict[str, Any]]:
         """What it printed, as Cloud Logging has it."""
-        return list(self._entries)
+        return self.log.entries()
 
     def lines(self, task: str | None = None) -> list[str]:
         """What its containers printed, oldest first; of one task such as workerpool0-0, or of all."""
-        found = [
-            (one["resource"]["labels"]["task_name"], one["jsonPayload"]["message"]) for one in self.entries()
-        ]
-        return [line for name, line in found if name == task or (task is None and name != "service")]
+        return self.log.lines(task)
 
     # What happens to it from outside
 
@@ -176,14 +144,14 @@ class TrainingJob:
         if not self._sleep(self.settings.queue_seconds) or not self._has_capacity():
             return self._finish(CANCELLED, 1, "CANCELED")
         self._move("JOB_STATE_PENDING")
-        self._log("service", "INFO", "Job is preparing.")
+        self.log.add("service", "INFO", "Job is preparing.")
         for image in {node.pool.image_uri for node in self.nodes}:
             problem = containers.pull(self._source(image))
             if problem:
                 return self._finish(FAILED, 5, f"Failed to pull the image {image}: {problem}")
         if not self._sleep(self.settings.queue_seconds):
             return self._finish(CANCELLED, 1, "CANCELED")
-        self._move("JOB_STATE_RUNNING", startTime=_now())
+        self._move("JOB_STATE_RUNNING", startTime=now())
         self._start_all()
         return self._watch()
 
@@ -256,7 +224,7 @@ class TrainingJob:
             self._stop_all(self.settings.grace_seconds)
             self._finish(FAILED, 3, f"The replica {node.task} {what}.")
             return True
-        self._log("service", "WARNING", f"The replica {node.task} {what}; it is started anew.")
+        self.log.add("service", "WARNING", f"The replica {node.task} {what}; it is started anew.")
         if everything:
             self._stop_all(self.settings.grace_seconds)
         if taken and (everything or len(self.nodes) == 1):
@@ -284,14 +252,19 @@ class TrainingJob:
         """Starts a node's container from its image: nothing that an earlier one wrote is there."""
         if any(task == node.task for task, *_ in self.started):
             self.restarts += 1
-        image = self._source(node.pool.image_uri)
+        pool, trial = node.pool, self.trial
         container = containers.Container(
-            image, self.stage, self._environment(node), node.pool.args, node.pool.command
+            self._source(pool.image_uri),
+            self.stage,
+            environment(self, node) | (trial.env if trial else {}),
+            [*pool.args, *(trial.args if trial else ())],
+            pool.command,
+            options=trial.options if trial else (),
         )
         self.started.append([node.task, container.name, None])
         streams = ((container.process.stdout, "INFO"), (container.process.stderr, "ERROR"))
         node.readers = [
-            threading.Thread(target=self._read, args=(node.task, stream, severity), daemon=True)
+            threading.Thread(target=self.log.read, args=(node.task, stream, severity), daemon=True)
             for stream, severity in streams
         ]
         for reader in node.readers:
@@ -332,82 +305,18 @@ class TrainingJob:
         for thread in threads:
             thread.join()
 
-    def _environment(self, node: Node) -> dict[str, str]:
-        """The platform's variables, the service's, then the job's own with $(NAME) replaced."""
-        account = (
-            self.spec.service_account
-            or f"service-{self.identity.number}@gcp-sa-aiplatform-cc.iam.gserviceaccount.com"
-        )
-        env = {**self.settings.platform, **self.identity.metadata(account)}
-        env |= {"CLOUD_ML_PROJECT_ID": self.identity.number, "CLOUD_ML_JOB_ID": self.id}
-        env["CLUSTER_SPEC"] = json.dumps(self._cluster(node))
-        if self.spec.HasField("base_output_directory"):
-            output = self.spec.base_output_directory.output_uri_prefix.rstrip("/")
-            folders = {
-                "AIP_MODEL_DIR": "model",
-                "AIP_CHECKPOINT_DIR": "checkpoints",
-                "AIP_TENSORBOARD_LOG_DIR": "logs",
-            }
-            env |= {name: f"{output}/{folder}/" for name, folder in folders.items()}
-        for variable in node.pool.env:
-            env[variable.name] = expand(variable.value, env)
-        return env
-
-    def _cluster(self, node: Node) -> dict[str, Any]:
-        cluster: dict[str, list[str]] = {}
-        for one in self.nodes:
-            cluster.setdefault(one.kind, []).append(f"127.0.0.1:{one.port}")
-        task = {"type": node.kind, "index": node.index}
-        job = json.dumps({"job_args": list(node.pool.args)})
-        return {"cluster": cluster, "environment": "cloud", "task": task, "job": job}
-
-    def _read(self, task: str, stream: IO[bytes], severity: str) -> None:
-        for line in stream:
-            self._log(task, severity, line.decode(errors="replace").rstrip("\r\n"))
-
-    def _log(self, task: str, severity: str, message: str) -> None:
-        project = self.identity.project
-        labels = {"project_id": project, "job_id": self.id, "task_name": task}
-        with self._lock:
-            entry = {
-                "insertId": f"{next(self._numbers):012}",
-                "logName": f"projects/{project}/logs/{task}",
-                "timestamp": _now(),
-                "severity": severity,
-                "jsonPayload": {"message": message},
-                "resource": {"type": "ml_job", "labels": labels},
-                "labels": {"ml.googleapis.com/endpoint": "", "ml.googleapis.com/job_id/log_area": "root"},
-            }
-            self._entries.append(entry)
-
     def _finish(self, state: str, code: int = 0, message: str = "") -> None:
         for node in self.nodes:
             self._end(node, None)
         error = {"error": {"code": code, "message": message}} if message else {}
-        self._log("service", "ERROR" if message else "INFO", message or "Job completed successfully.")
-        self._move(state, endTime=_now(), **error)
+        self.log.add("service", "ERROR" if message else "INFO", message or "Job completed successfully.")
+        self._move(state, endTime=now(), **error)
 
     def _move(self, state: str, **more: Any) -> None:
         with self._lock:
             # The first start is the one that counts.
             if "startTime" in self.resource:
                 more.pop("startTime", None)
-            now = _now()
-            times = {name: now for name in more if name.endswith("Time")}
-            self.resource.update({**more, **times, "state": state, "updateTime": now})
-
-
-def expand(value: str, known: Mapping[str, str]) -> str:
-    """Replaces $(NAME) by a known variable's value; $$(NAME) is an escaped $(NAME), unknown names stay."""
-
-    def replace(found: re.Match[str]) -> str:
-        if found[0].startswith("$$"):
-            return found[0][1:]
-        return known.get(found[1], found[0])
-
-    return re.sub(r"\$?\$\(([A-Za-z_]\w*)\)", replace, value)
-
-
-def _now() -> str:
-    """The time as Google's JSON has it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            time = now()
+            times = {name: time for name in more if name.endswith("Time")}
+            self.resource.update({**more, **times, "state": state, "updateTime": time})

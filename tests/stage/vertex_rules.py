@@ -64,10 +64,10 @@ DOCKER_HUB = re.compile(rf"((docker\.io|index\.docker\.io)/)?{NAME}(/{NAME})?{TA
 
 
 @functools.cache
-def _types() -> tuple[Any, Any]:
-    """Google's own messages, in the modules custom_job and accelerator_type.
+def _types() -> tuple[Any, Any, Any]:
+    """Google's own messages, in the modules custom_job, accelerator_type and hyperparameter_tuning_job.
 
-    The packages that they are in import the clients of every service, which takes ten seconds. For as long as these two
+    The packages that they are in import the clients of every service, which takes ten seconds. For as long as these
     are imported, empty packages stand in for them, and half a second is enough.
     """
     import google.cloud
@@ -81,12 +81,12 @@ def _types() -> tuple[Any, Any]:
         package.__path__ = [str(folder.joinpath(*name.split(".")[2:]))]
     sys.modules.update(empty)
     try:
-        names = [f"{packages[1]}.{name}" for name in ("custom_job", "accelerator_type")]
-        job, accelerator = (importlib.import_module(name) for name in names)
+        modules = ("custom_job", "accelerator_type", "hyperparameter_tuning_job")
+        job, accelerator, tuning = (importlib.import_module(f"{packages[1]}.{name}") for name in modules)
     finally:
         for name in empty:
             del sys.modules[name]
-    return job, accelerator
+    return job, accelerator, tuning
 
 
 def prepare() -> None:
@@ -99,13 +99,14 @@ def _gpu(machine: Any) -> str:
     return _types()[1].AcceleratorType(machine.accelerator_type).name if machine.accelerator_type else ""
 
 
-def parse(body: bytes) -> Any:
-    """Reads a CustomJob as protobuf; refuses what its schema does not know.
+def parse(body: bytes, tuning: bool = False) -> Any:
+    """Reads a CustomJob, or a HyperparameterTuningJob, as protobuf; refuses what its schema does not know.
 
     Raises:
         RequestError: 400, with the parser's words.
     """
-    message = _types()[0].CustomJob.pb(_types()[0].CustomJob())
+    kind = _types()[2].HyperparameterTuningJob if tuning else _types()[0].CustomJob
+    message = kind.pb(kind())
     try:
         return json_format.Parse(body, message, ignore_unknown_fields=False)
     except (json_format.ParseError, UnicodeDecodeError) as error:
@@ -118,12 +119,17 @@ def check(job: Any, registries: Collection[str] = ()) -> None:
     Args:
         registries: hosts of which images are taken beside Artifact Registry and Docker Hub.
     """
-    found = list(_violations(job, registries))
+    refuse([*about_job(job, ("web_access_uris",)), *about_spec(job.job_spec, "job_spec", registries)])
+
+
+def refuse(found: list[Violation]) -> None:
+    """Answers 400 with all violations, if there are any."""
     if found:
         raise RequestError(400, "; ".join(f"{name}: {text}" for name, text in found), found)
 
 
-def _violations(job: Any, registries: Collection[str]) -> Iterator[Violation]:
+def about_job(job: Any, output_only: Collection[str]) -> Iterator[Violation]:
+    """Finds what is wrong with what every kind of job has; `output_only` are further fields of the service's own."""
     if not 1 <= len(job.display_name) <= 128:
         yield "display_name", "is required, and has at most 128 characters"
     for name in (
@@ -134,29 +140,32 @@ def _violations(job: Any, registries: Collection[str]) -> Iterator[Violation]:
         "update_time",
         "state",
         "error",
-        "web_access_uris",
+        *output_only,
     ):
         if job.HasField(name) if name.endswith("time") or name == "error" else getattr(job, name):
             yield name, "is set by the service only"
     yield from _labels(job.labels)
-    spec = job.job_spec
+
+
+def about_spec(spec: Any, where: str, registries: Collection[str]) -> Iterator[Violation]:
+    """Finds what is wrong with a CustomJobSpec, which is the field `where` of a job."""
     pools = spec.worker_pool_specs
     if not 1 <= len(pools) <= 4:
-        yield "job_spec.worker_pool_specs", "one to four are required"
+        yield f"{where}.worker_pool_specs", "one to four are required"
     for number, pool in enumerate(pools):
         # All pools but the first may be skipped by an empty value.
         if number == 0 or pool.ByteSize():
             for name, text in _pool(pool, number, registries):
-                yield f"job_spec.worker_pool_specs[{number}].{name}", text
+                yield f"{where}.worker_pool_specs[{number}].{name}", text
     for name, text in _scheduling(spec.scheduling):
-        yield f"job_spec.scheduling.{name}", text
+        yield f"{where}.scheduling.{name}", text
     if spec.service_account and not ACCOUNT.fullmatch(spec.service_account):
-        yield "job_spec.service_account", "is no e-mail address of a service account"
+        yield f"{where}.service_account", "is no e-mail address of a service account"
     output = spec.base_output_directory.output_uri_prefix
     if spec.HasField("base_output_directory") and not re.fullmatch(
         r"gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/.*)?", output
     ):
-        yield "job_spec.base_output_directory.output_uri_prefix", "is no Cloud Storage location"
+        yield f"{where}.base_output_directory.output_uri_prefix", "is no Cloud Storage location"
 
 
 def _labels(labels: Any) -> Iterator[Violation]:
@@ -253,10 +262,10 @@ def _scheduling(scheduling: Any) -> Iterator[Violation]:
         yield "max_wait_duration", "is for FLEX_START only, and not negative"
 
 
-def gpus(job: Any) -> dict[str, int]:
-    """Accelerator type -> how many of them all replicas of the job take together."""
+def gpus(spec: Any) -> dict[str, int]:
+    """Accelerator type -> how many of them all replicas of a job of this specification take together."""
     total: dict[str, int] = {}
-    for pool in job.job_spec.worker_pool_specs:
+    for pool in spec.worker_pool_specs:
         machine = pool.machine_spec
         if machine.accelerator_count:
             name = _gpu(machine)
