@@ -90,10 +90,8 @@ class ComputeEngine(GoogleBackend):
 
     def status(self, run_id: str) -> Status | None:
         machines = self._machines(run_id)
-        record = self._record(run_id, machines)
-        if not machines and not record:
-            return None
-        return self._status(run_id, machines, record, self._operations(run_id))
+        record, operations = self._record(run_id, machines), self._operations(run_id)
+        return self._status(run_id, machines, record, operations)
 
     def logs(self, run_id: str) -> Iterator[str]:
         machines = self._machines(run_id)
@@ -261,8 +259,9 @@ class ComputeEngine(GoogleBackend):
         state, why = ended(record, outcome, attempts, seconds)
         created = stays[-1].start if stays else since
         assert created
-        labels = record.labels if record else machines[0]["labels"]
-        name, url = (record.job or "", record.url) if record else ("", "")
+        name, url, labels = ("", "", machines[0]["labels"] if machines else {})
+        if record:
+            name, url, labels = record.job or "", record.url, record.labels
         return Status(run_id, state, created, seconds, url, why, name, labels)
 
     def _of_machine(self, run_id: str, machine: dict[str, Any], seconds: float) -> Status:

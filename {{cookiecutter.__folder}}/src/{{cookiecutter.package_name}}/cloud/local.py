@@ -128,24 +128,23 @@ class Local:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         text = json.dumps({**what, "started": started})
         (folder / JOB).write_text(text, encoding="utf-8")
-        name = str(what.get("container") or f"process {what['pid']}")
-        return Handle(name, str(Path(records.LOCAL_HOME, job.run_id)))
+        return Handle(_called(what), str(Path(records.LOCAL_HOME, job.run_id)))
 
     def status(self, run_id: str) -> Status | None:
         """Tell how the newest job of a run is; None when there was none here."""
         job = self._job(run_id)
         if not job:
             return None
-        created = datetime.fromisoformat(job["started"])
+        created, name = datetime.fromisoformat(job["started"]), _called(job)
         if self._running(run_id, job):
             seconds = (datetime.now(UTC) - created).total_seconds()
-            return Status(run_id, State.running, created, seconds)
+            return Status(run_id, State.running, created, seconds, name=name)
         outcome = records.outcome(self.home, run_id)
         last = (records.attempts(self.home, run_id) or [{}])[-1]
         state = State(outcome["state"]) if outcome else State.failed
         detail = outcome.get("reason", "") if outcome else "it ended without saying why"
         seconds = float(last.get("seconds") or 0.0)
-        return Status(run_id, state, created, seconds, detail=str(detail))
+        return Status(run_id, state, created, seconds, detail=str(detail), name=name)
 
     def logs(self, run_id: str) -> Iterator[str]:
         """Give the lines that the job has printed so far."""
@@ -245,6 +244,10 @@ class Local:
                 shutil.copyfileobj(file, sys.stdout)
                 sys.stdout.flush()
                 time.sleep(POLL if running else 0)
+
+
+def _called(job: dict[str, Any]) -> str:
+    return str(job.get("container") or f"process {job['pid']}")
 
 
 def _start(command: list[str], env: dict[str, str], folder: Path) -> int:
