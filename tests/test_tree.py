@@ -36,7 +36,7 @@ configs/tracking/none.yaml configs/tracking/wandb.yaml configs/trainer/default.y
 src/PACKAGE/__init__.py src/PACKAGE/atomic.py src/PACKAGE/cli.py src/PACKAGE/config.py src/PACKAGE/errors.py
 src/PACKAGE/evaluate.py src/PACKAGE/identity.py src/PACKAGE/launch.py src/PACKAGE/prepare.py
 src/PACKAGE/runs.py src/PACKAGE/storage.py src/PACKAGE/sweep.py src/PACKAGE/sweeper.py src/PACKAGE/train.py
-src/PACKAGE/trials.py src/PACKAGE/cloud/trials.py src/PACKAGE/cloud/worker/trial.py
+src/PACKAGE/trials.py src/PACKAGE/cloud/trials.py src/PACKAGE/cloud/worker/trial.py src/PACKAGE/cloud/worker/secrets.py
 src/PACKAGE/cloud/__init__.py src/PACKAGE/cloud/worker/attempts.py src/PACKAGE/cloud/worker/notebook.py src/PACKAGE/cloud/backends.py
 src/PACKAGE/cloud/worker/cluster.py src/PACKAGE/cloud/code.py src/PACKAGE/cloud/docker.py src/PACKAGE/cloud/job.py
 src/PACKAGE/cloud/ledger.py src/PACKAGE/cloud/local.py src/PACKAGE/cloud/worker/observed.py src/PACKAGE/cloud/worker/overlay.py

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from {{ cookiecutter.package_name }}.cloud import trials
-from {{ cookiecutter.package_name }}.cloud.records import OUTCOME
+from {{ cookiecutter.package_name }}.cloud.places import Place, find
+from {{ cookiecutter.package_name }}.cloud.records import OUTCOME, write
 from {{ cookiecutter.package_name }}.cloud.worker.cluster import Node
 from {{ cookiecutter.package_name }}.cloud.worker.settings import Settings
 from {{ cookiecutter.package_name }}.cloud.worker.trial import Trial, read_trial
 from {{ cookiecutter.package_name }}.cloud.worker.worker import Worker
 from {{ cookiecutter.package_name }}.errors import UserError
 
+from .fake_backend import FakeBackend
+from .test_runs import record
 from .test_worker import Scripted, attempt  # noqa: F401
 
 LINES = [
@@ -201,3 +204,14 @@ def test_what_is_no_sweep_or_has_not_begun_is_said(tmp_path):
         trials.show_sweep(place(tmp_path), found_run())
     with pytest.raises(UserError, match="is no sweep"):
         trials.show_sweep(place(tmp_path), found_run(record=SimpleNamespace(kind="train")))
+
+
+def test_a_trial_is_found_by_its_own_id(tmp_path, attempt, monkeypatch):  # noqa: F811
+    run(tmp_path, TRAINS)
+    home = str(tmp_path / "bucket/runs")
+    write(home, record("lr", backend="fake", kind="sweep"))
+    where = Place("fake", "fake", FakeBackend(), home, {}, 0.0)
+    found = find("lr-2", [where])
+    assert (found.run_id, found.state, found.over) == ("lr-2", "succeeded", True)
+    with pytest.raises(UserError, match="no run other-2"):
+        find("other-2", [where])

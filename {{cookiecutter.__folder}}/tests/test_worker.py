@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from {{ cookiecutter.package_name }} import storage
 from {{ cookiecutter.package_name }}.cloud import job
-from {{ cookiecutter.package_name }}.cloud.worker import __main__, sync, worker
+from {{ cookiecutter.package_name }}.cloud.worker import __main__, secrets, sync, worker
 from {{ cookiecutter.package_name }}.cloud.worker.cluster import Node
 from {{ cookiecutter.package_name }}.cloud.worker.settings import Settings
 from {{ cookiecutter.package_name }}.cloud.worker.worker import Worker
@@ -239,7 +239,7 @@ def google(monkeypatch):
 
     def put(answer):
         modules = SimpleNamespace(import_module=lambda *_: FakeGoogle(answer))
-        monkeypatch.setattr(worker, "importlib", modules)
+        monkeypatch.setattr(secrets, "importlib", modules)
 
     return put
 
@@ -276,7 +276,7 @@ def test_other_clouds_have_no_secrets_and_say_so(attempt, bucket, monkeypatch):
     def missing(*_):
         raise ModuleNotFoundError
 
-    monkeypatch.setattr(worker, "importlib", SimpleNamespace(import_module=missing))
+    monkeypatch.setattr(secrets, "importlib", SimpleNamespace(import_module=missing))
     assert attempt(secrets=SECRETS) == job.EXIT_FINAL
     assert "leave cloud.secrets empty" in bucket("outcome.json")["reason"]
 

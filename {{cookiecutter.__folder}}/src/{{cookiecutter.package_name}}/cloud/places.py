@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from ..config import CONFIGS, CloudConfig, check_run_id
 from ..errors import UserError
 from . import records
 from .backends import Service, connect
-from .job import Status
+from .job import Kind, Status
 from .records import Record
 
 log = logging.getLogger(__name__)
@@ -159,10 +159,24 @@ def find(run_id: str, places: list[Place]) -> Run:
         status = ask(place, lambda place=place: place.service.status(run_id), None)
         if record or status:
             return _run(run_id, place, record, status)
+    if trial := _find_trial(run_id, places):
+        return trial
     ids = [run.run_id for run in runs(places)]
     close = difflib.get_close_matches(run_id, ids, n=1, cutoff=0.3)
     hint = f"did you mean {close[0]}?" if close else "`uv run runs list` shows which there are."
     raise UserError(f"There is no run {run_id}; {hint}")
+
+
+def _find_trial(run_id: str, places: list[Place]) -> Run | None:
+    """Find a trial of a sweep, which has a run folder of its own, but no record: that is the sweep's."""
+    sweep, _, number = run_id.rpartition("-")
+    if not number.isdigit() or not sweep:
+        return None
+    for place in places:
+        record = ask(place, lambda home=place.home: records.read(home, sweep), None)
+        if record and record.kind == Kind.sweep.value and record.backend == place.service_name:
+            return _run(run_id, place, replace(record, run_id=run_id, earlier_seconds=0.0), None)
+    return None
 
 
 def ask(place: Place, question: Callable[[], Result], default: Result) -> Result:

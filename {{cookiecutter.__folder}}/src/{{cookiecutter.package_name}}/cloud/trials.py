@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..storage import NothingThereError, list_files, read_text
-from ..trials import Trial, report
+from ..trials import Trial, ranked, report
 from . import records
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def show_sweep(place: Place, run: Run) -> None:
         print(f"sweep {run.run_id}: {run.state}, {run.status.detail}")
     maximize = noted[0]["direction"] == "maximize"
     report(trials, noted[0]["objective"], maximize, Path(records.LOCAL_HOME, "sweeps", run.run_id))
+    best = ranked(trials, maximize)[0]
+    if best.measured:
+        print(f"best   uv run runs fetch {best.run_id}")
 
 
 def _notes(home: str, run_id: str) -> list[dict[str, Any]]:

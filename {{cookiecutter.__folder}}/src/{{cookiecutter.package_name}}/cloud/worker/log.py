@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import threading
 from pathlib import Path
 from typing import IO
@@ -50,3 +51,22 @@ class WorkerLog:
                     self._file.write(line)
                 else:
                     self._early.append(line)
+
+    def run(self, command: list[str], folder: Path) -> tuple[int, str]:
+        """Run a program in a folder, write what it prints, and give its status and that."""
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        lines = []
+        try:
+            for line in process.stdout or ():
+                self.write(line)
+                lines.append(line)
+            return process.wait(), "".join(lines)
+        finally:
+            process.kill()

@@ -6,7 +6,6 @@ it does. Its exit status says whether another attempt may help: see `job.py`.
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import subprocess
@@ -27,6 +26,7 @@ from .log import WorkerLog
 from .observed import NOTE, read_note
 from .overlay import lay
 from .pull import pull
+from .secrets import read_secrets
 from .settings import Settings
 from .sync import Mirror, final_patience
 from .trial import METRICS, Trial
@@ -142,57 +142,17 @@ class Worker:
     def _prepare(self) -> dict[str, str]:
         """Get all that the training needs; give its environment."""
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        secrets = self._read_secrets()
+        secrets = read_secrets(self.settings.secrets, self.log.hide)
         if self.settings.code:
             lay(self.settings.code, self.root)
             self.log.say(f"code of {self.settings.code}")
         if self.settings.data:
-            pull(self.settings.data, self.root, self._run)
+            pull(self.settings.data, self.root, lambda words: self.log.run(words, self.root))
         if self.mirror:
             step = self.mirror.restore()
             what = "nothing to restore" if step is None else f"restored step {step}"
             self.log.say(f"{what} from {self.settings.output}")
         return env | secrets
-
-    def _read_secrets(self) -> dict[str, str]:
-        if not self.settings.secrets:
-            return {}
-        try:
-            google = importlib.import_module("..google", __package__)
-            errors = importlib.import_module("..google_errors", __package__)
-        except ImportError:
-            raise UserError(
-                "Secrets are read from Google Cloud only; leave cloud.secrets empty."
-            ) from None
-        values = {}
-        for name, resource in self.settings.secrets.items():
-            try:
-                values[name] = google.access_secret(resource)
-            except errors.UnreachableError as error:
-                raise StorageUnavailable(str(error)) from error
-            except UserError as error:
-                raise UserError(f"The secret {resource} for {name}: {error}") from error
-            self.log.hide(values[name])
-        return values
-
-    def _run(self, command: list[str]) -> tuple[int, str]:
-        """Run a program before the training; give its status and what it printed."""
-        process = subprocess.Popen(
-            command,
-            cwd=self.root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-        lines = []
-        try:
-            for line in process.stdout or ():
-                self.log.write(line)
-                lines.append(line)
-            return process.wait(), "".join(lines)
-        finally:
-            process.kill()
 
     def _train(self, env: dict[str, str]) -> int:
         left = self.attempts.seconds_left()
