@@ -15,6 +15,7 @@ from baking import BakedProject, only_programs
 from infra_runs import dry_run, on_github, take
 from stage.gh_program import parse
 from stage.google_project import PROJECT
+from stage.google_roles import starts_with
 from stage.google_setup import Setup, google_setup
 
 BUCKET = "cloud-training-bucket"
@@ -213,6 +214,16 @@ def test_names_are_such_as_google_takes(slug: str, bake: Callable[..., BakedProj
         assert re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name)
     for role in roles:
         assert re.fullmatch(r"[A-Za-z0-9_.]{3,64}", role)
+
+
+@pytest.mark.parametrize("slug", ["leaves", "leaf-" * 12 + "abc"])
+def test_a_job_may_end_machines_of_any_length_of_name(slug: str, bake: Callable[..., BakedProject]) -> None:
+    """Names of machines hold 63 characters, so what a long slug begins a name with is cut."""
+    project = bake(project_slug=slug, package_name="leaves", bucket="leaf-store")
+    script = '. infra/common.sh; set_condition "projects/p/roles/$TRAINER_ROLE"; echo "$only"'
+    holds = starts_with(project.run("bash", "-c", script).stdout)
+    assert holds("zones/us-central1-a/instances/" + f"{slug}-run-1-of-many"[:50] + "-0a1b2c3d-1")
+    assert not holds("zones/us-central1-a/instances/leaf-1")
 
 
 def test_shellcheck_has_nothing_to_say(project: BakedProject) -> None:

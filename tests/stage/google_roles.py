@@ -15,7 +15,8 @@ PERMISSIONS = {
     "globalOperations": "get list",
     "images": "get getFromFamily list useReadOnly",
     "instances": "create delete get getGuestAttributes getSerialPortOutput list reset resume setDeletionProtection "
-    "setLabels setMachineResources setMetadata setScheduling setServiceAccount setTags start stop suspend update use",
+    "setLabels setMachineResources setMetadata setScheduling setServiceAccount setTags start stop suspend update "
+    "updateShieldedVmConfig use",
     "machineTypes": "get list",
     "networks": "get list use useExternalIp",
     "projects": "get setCommonInstanceMetadata",

@@ -24,9 +24,14 @@ check_programs() {
     command -v gh > /dev/null || stop "gh is missing: install the GitHub CLI (https://cli.github.com)."
     gh variable --help > /dev/null 2>&1 ||
         stop "This gh is too old to know 'gh variable': install a newer GitHub CLI (https://cli.github.com)."
+    gh auth status > /dev/null 2>&1 || stop "You are not logged in to GitHub: run 'gh auth login' first."
+}
+
+# refused SENTENCE: why Google has refused the first question; the login is looked at only now, for each call takes a second.
+refused() {
     gcloud auth print-access-token > /dev/null 2>&1 ||
         stop "You are not logged in to Google Cloud: run 'gcloud auth login' first."
-    gh auth status > /dev/null 2>&1 || stop "You are not logged in to GitHub: run 'gh auth login' first."
+    stop "$1"
 }
 
 # Sets $PROJECT, $number, $billing (True or not) and $BILLING_ACCOUNT.
@@ -35,7 +40,7 @@ check_project() {
     if [ -z "$PROJECT" ]; then PROJECT=$(gcloud config get-value project 2> /dev/null || true); fi
     [ -n "$PROJECT" ] || stop "No Google Cloud project is chosen: $choose"
     state=$(gcloud projects describe "$PROJECT" --format="value[separator=' '](lifecycleState,projectNumber,projectId)" \
-        2> /dev/null) || stop "There is no project '$PROJECT' that you may use: $choose"
+        2> /dev/null) || refused "There is no project '$PROJECT' that you may use: $choose"
     read -r state number PROJECT <<< "$state"
     [ "$state" = ACTIVE ] || stop "The project '$PROJECT' is being deleted: $choose"
     state=$(gcloud billing projects describe "$PROJECT" \

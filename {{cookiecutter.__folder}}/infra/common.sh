@@ -108,11 +108,13 @@ policy() {
 }
 
 # Sets $only to the condition under which a role is granted; empty is always. A job may end machines of this project, and no
-# others: their names begin with its slug. What is no machine has no such part in its name, which then is empty here.
+# others: their names begin with its slug, or with the beginning of a long one. What is no machine has no such part in its
+# name, which then is empty here.
 set_condition() {
+    local start=$SLUG-
     only=""
     case $1 in
-        */roles/"$TRAINER_ROLE") only="resource.name.extract(\"/instances/{name}\").startsWith(\"$SLUG-\")" ;;
+        */roles/"$TRAINER_ROLE") only="resource.name.extract(\"/instances/{name}\").startsWith(\"${start:0:40}\")" ;;
     esac
 }
 
