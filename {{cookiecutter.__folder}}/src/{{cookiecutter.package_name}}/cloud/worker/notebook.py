@@ -152,7 +152,9 @@ class Notebook(Worker):
                     self.log.say(f"notebooks cannot be saved now: {error}")
                 failing = True
             used = last_used(self.port, self.shelf.changed)
-            if used and self.idle_seconds and time.time() - max(used, started) > self.idle_seconds:
+            if used is None or not self.idle_seconds:
+                continue
+            if time.time() - max(used, started) > self.idle_seconds:
                 self.log.say(f"nobody has used it for {self.idle_seconds / 60:g} minutes")
                 self._idle = True
                 self._end_jupyter(ended)
