@@ -149,15 +149,16 @@ def test_a_workflow_whose_launch_dies_half_way_is_tidied_up_after(
 ) -> None:
     """The runner is killed as the job is accepted; the last job of train.yml finds it."""
     stage.vertex.capacity.clear()
-    before = stage.submitted()
+    before, killed = stage.submitted(), []
 
     def kill() -> None:
         with suppress(AssertionError):
             until(lambda: stage.submitted() > before, timeout=300)
             for container in containers.ids(stage.github.label, running_only=True):
                 for line in containers.docker("top", container, check=False).stdout.splitlines():
-                    if "cloud.one_per_branch=true" in line and "/.venv/bin/launch" in line:
+                    if ".venv/bin/launch" in line and "cloud.one_per_branch=true" in line:
                         os.kill(int(line.split()[1]), signal.SIGKILL)
+                        killed.append(line)
         held.set()
 
     killer = threading.Thread(target=kill, daemon=True)
@@ -165,6 +166,7 @@ def test_a_workflow_whose_launch_dies_half_way_is_tidied_up_after(
     inputs = {"machine": "cpu", "overrides": "run.id=half-way tracking=none"}
     run = stage.github.dispatch("train.yml", "main", inputs=inputs)
     killer.join()
+    assert killed, run.log[-5000:]
     assert (run.jobs["launch"], run.jobs["tidy"]) == ("failure", "success"), run.log[-5000:]
     assert "vertex: adopted run half-way" in run.summary
     assert record(stage, "half-way")["job"] == stage.vertex.job("half-way").name
