@@ -8,7 +8,7 @@ from baking import BakedProject
 
 
 def test_its_own_tests_pass(demo_project: BakedProject) -> None:
-    result = demo_project.run("make", "test")
+    result = demo_project.run("make", "test", timeout=1800)
     assert " passed" in result.stdout
     assert "skipped" not in result.stdout
 

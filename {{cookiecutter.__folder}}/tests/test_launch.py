@@ -85,7 +85,7 @@ def run_launch(
     ("setting", "sentence"),
     [
         ("model.wdith=3", "There is no model.wdith; did you mean model.width?"),
-        ("sweep=lr", "Sweeps are launched on Vertex AI only; `uv run train sweep=lr` runs it here."),
+        ("sweep=lr", "launched on Vertex AI only; `uv run train sweep=lr` runs it here."),
         ("cloud.machine=l4", "cloud.machine=l4 is none of this machine; choose here, container"),
     ],
 )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .cloud.backends import Service
     from .cloud.records import Record
 
-MULTIRUN = "One launch is one run; a sweep is launched by sweep=NAME, with its settings in configs/sweep/."
+MULTIRUN = "One launch is one run; a sweep is launched by sweep=NAME, a file of configs/sweep/."
 SWEEPS = "Sweeps are launched on Vertex AI only; `uv run train {}` runs it here."
 
 
