@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from {{ cookiecutter.package_name }}.cloud import backends, gce_api, local, vertex
-from {{ cookiecutter.package_name }}.cloud.job import Handle, Job, Leftover, Machine, State
+from {{ cookiecutter.package_name }}.cloud.job import Handle, Job, Kind, Leftover, Machine, State
 from {{ cookiecutter.package_name }}.config import CONFIGS, CloudConfig
 from {{ cookiecutter.package_name }}.errors import UserError
 
@@ -167,6 +168,12 @@ def test_a_request_can_be_printed_and_needs_nobody(world, monkeypatch):
     job = world.job()
     assert json.dumps(world.backend.request(job)) == json.dumps(world.backend.request(job))
     assert world.asked == []
+
+
+def test_a_notebook_is_refused_where_nobody_could_reach_it(world):
+    found = [str(each) for each in world.backend.check(replace(world.job(), kind=Kind.notebook))]
+    refused = [each for each in found if "notebook" in each and "cloud=gce" in each]
+    assert len(refused) == (0 if world.name == "gce" else 1)
 
 
 def test_nothing_is_asked_of_the_provider_before_it_has_to_be(world):

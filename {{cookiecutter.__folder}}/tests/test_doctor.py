@@ -20,6 +20,7 @@ QUOTA = (
     "aiplatform.googleapis.com%2Fcustom_model_training_"
 )
 JOBS = "/v1/projects/my-project/locations/us-central1/customJobs"
+TUNING = JOBS.replace("customJobs", "hyperparameterTuningJobs")
 L4 = Machine("l4", "g2-standard-8", "NVIDIA_L4", 1)
 LOCK = """schema: '2.0'
 stages:
@@ -364,6 +365,7 @@ def cloud(server: Any) -> SimpleNamespace:
 def set_up(server: Any) -> Job:
     """A cloud in which nothing is wrong, and a job for it."""
     place_bucket(server, "US")
+    server.say("GET", TUNING, {})
     server.say("GET", JOBS, {})
     server.say("GET", NEWEST, {"state": "ENABLED"})
     commit = git(inputs.ROOT, "rev-parse", "HEAD") if (inputs.ROOT / ".git").exists() else "f" * 40

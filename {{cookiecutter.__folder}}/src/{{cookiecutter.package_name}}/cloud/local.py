@@ -30,6 +30,7 @@ from .job import (
     RUN_DATA,
     Handle,
     Job,
+    Kind,
     Leftover,
     Problem,
     State,
@@ -86,6 +87,9 @@ class Local:
         if data and not job.output and not Path(data).is_dir():
             remedy = "make it with `make data`, or fetch it with `uv run dvc pull`"
             problems.append(Problem(f"{data} is not here", remedy))
+        if job.kind is Kind.notebook:
+            remedy = "run `make notebook` here, or give cloud=gce"
+            problems.append(Problem("a notebook on this machine is no job", remedy))
         if job.nodes > 1:
             problems.append(Problem("this machine is one node", "leave cloud.nodes=1"))
         if not self._containers:

@@ -13,7 +13,7 @@ from ..errors import UserError
 from . import doctor, google, vertex_quotas, vertex_tuning
 from .google_backend import GoogleBackend
 from .google_errors import GoogleError, UnreachableError
-from .job import RUN_MAX_ATTEMPTS, Handle, Job, Leftover, Problem, State, Status
+from .job import RUN_MAX_ATTEMPTS, Handle, Job, Kind, Leftover, Problem, State, Status
 
 CUSTOM = "customJobs"
 CONSOLE = "https://console.cloud.google.com/vertex-ai/locations"
@@ -55,6 +55,9 @@ class Vertex(GoogleBackend):
             project = self.project
         except GoogleError as error:  # whatever else is asked would fail for the same reason
             return [Problem(error.what, error.remedy)]
+        if job.kind is Kind.notebook:
+            what = "A job of Vertex AI cannot be reached by a tunnel, as a notebook must"
+            return [Problem(what, "use cloud=gce")]
         at_once = job if not job.search else replace(job, nodes=job.nodes * job.search.parallel)
         checks = (
             lambda: self._check_active(job),
