@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from {{ cookiecutter.package_name }} import storage
 from {{ cookiecutter.package_name }}.config import CONFIGS
 from {{ cookiecutter.package_name }}.data.mnist import FILES, Mnist
 from {{ cookiecutter.package_name }}.errors import UserError
@@ -134,7 +135,8 @@ def test_images_without_their_labels_are_refused(source, tmp_path):
         mnist(source[0], tmp_path).prepare()
 
 
-def test_a_server_that_is_not_there_is_one_sentence(source, tmp_path):
+def test_a_server_that_is_not_there_is_one_sentence(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "PATIENCE", 1.0)  # else it is waited for
     data = mnist(source[0], tmp_path, source="http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"http://127.0.0.1:9/train-images.*cannot be read"):
         data.prepare()
