@@ -2,12 +2,15 @@
 
 import json
 import re
+import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from http.cookiejar import CookieJar
 
 import pytest
 import xxhash
@@ -125,7 +128,7 @@ def test_without_capacity_anywhere_nothing_is_started(stage: Stage) -> None:
 
 def test_an_answer_that_is_lost_makes_no_second_machine(stage: Stage) -> None:
     lost = stage.compute.fail("POST", "/instances$", lost=True)
-    unavailable = stage.compute.fail("POST", "/wait$", times=2)
+    unavailable = stage.compute.fail("POST", "/instances$", times=2)
     machine = stage.machine("lost-answer", *ENDLESS)
     assert (lost.hits, unavailable.hits) == (1, 2)
     assert [one.name for one in stage.compute.machines() if "lost-answer" in one.name] == [machine.name]
@@ -180,3 +183,81 @@ def ordered(stage: Stage, run_id: str, launch: Future[Machine]) -> Machine:
             return stage.compute.machine(run_id)
         time.sleep(0.05)
     raise AssertionError(launch.result() if launch.done() else "no machine was ordered")
+
+
+class Jupyter:
+    """A person's browser at the end of the tunnel: of a notebook on the machine's loopback."""
+
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self.url = f"http://{address}:8888"
+        self.cookies = CookieJar()
+        self.opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies))
+
+    def ask(self, path: str, content: dict | None = None) -> bytes:
+        """Gets a page, or puts a content as a page of Jupyter's own would."""
+        data = None if content is None else json.dumps(content).encode()
+        token = next((cookie.value or "" for cookie in self.cookies if cookie.name == "_xsrf"), "")
+        headers = {"Content-Type": "application/json", "X-XSRFToken": token}
+        method = "GET" if data is None else "PUT"
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
+        with self.opener.open(request, timeout=10) as answer:
+            return answer.read()
+
+    def wait(self, machine: Machine) -> None:
+        """Waits until it answers."""
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                self.ask("/lab")
+                return
+            except OSError:
+                assert time.monotonic() < deadline, machine.console()
+                time.sleep(0.3)
+
+
+def outside() -> str:
+    """An address of this machine that is not its loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        return probe.getsockname()[0]
+
+
+NOTEBOOK = ("launch", "cloud=gce", "cloud.machine=cpu", "job=notebook")
+
+
+def test_a_notebook_keeps_what_is_saved_and_ends_when_idle(stage: Stage) -> None:
+    said = stage.run(*NOTEBOOK, "run.id=at-work", "cloud.idle_minutes=1", check=True).stdout
+    machine = stage.compute.machine("at-work")
+    assert f"gcloud compute ssh {machine.name} --zone={machine.zone}" in said
+    assert "--tunnel-through-iap" in said
+    assert "-L 8888:localhost:8888" in said
+    assert machine.resource["scheduling"]["provisioningModel"] == "STANDARD"
+    browser = Jupyter()
+    browser.wait(machine)
+    with pytest.raises(urllib.error.HTTPError, match="403"):  # another site's page in the same browser
+        urllib.request.urlopen(
+            urllib.request.Request(f"{browser.url}/api/contents/notebooks/no.txt", b"{}", method="PUT"),
+            timeout=10,
+        )
+    with pytest.raises(OSError, match="refused"):
+        Jupyter(outside()).ask("/lab")
+    file = {"type": "file", "format": "text", "content": "what I found"}
+    browser.ask("/api/contents/notebooks/found.txt", file)
+    stage.compute.wait(machine, timeout=150)
+    assert machine.why == "delete"
+    assert stage.results("at-work")["notebooks/found.txt"] == b"what I found"
+    ended(stage, "at-work", "succeeded")
+
+
+def test_a_notebook_ends_at_its_deadline_whoever_uses_it(stage: Stage) -> None:
+    stage.run(*NOTEBOOK, "run.id=all-night", "cloud.max_hours=0.015", check=True)  # 54 seconds
+    machine = stage.compute.machine("all-night")
+    browser = Jupyter()
+    browser.wait(machine)
+    file = {"type": "file", "format": "text", "content": "not done yet"}
+    browser.ask("/api/contents/notebooks/late.txt", file)
+    stage.compute.wait(machine, timeout=120)
+    assert machine.machine_seconds < 54 + 30
+    assert stage.results("all-night")["notebooks/late.txt"] == b"not done yet"
+    ended(stage, "all-night", "stopped")
+    assert "submitted again" not in stage.run("janitor").stdout

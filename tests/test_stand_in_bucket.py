@@ -60,6 +60,17 @@ def test_the_proxy_passes_everything_through(store: Bucket, client: storage.Buck
         client.blob("a/two").upload_from_string(b"x", if_generation_match=0)
 
 
+def test_an_upload_in_one_piece_must_not_replace_what_it_says_is_not_there(store: Bucket):
+    """As curl does it; the emulator alone would replace the object."""
+    url = f"{store.url}/upload/storage/v1/b/{store.name}/o?uploadType=media&name=a%2Fone"
+    assert ask(f"{url}&ifGenerationMatch=0", body=b"first")[0] == 200
+    status, refusal = ask(f"{url}&ifGenerationMatch=0", body=b"second")
+    assert (status, refusal["error"]["errors"][0]["reason"]) == (412, "conditionNotMet")
+    assert store.read("a/one") == b"first"
+    assert ask(url, body=b"second")[0] == 200
+    assert store.read("a/one") == b"second"
+
+
 def test_the_bucket_says_what_is_permitted_and_where_it_is(store: Bucket, client: storage.Bucket):
     asked = ["storage.objects.create", "storage.objects.delete"]
     assert client.test_iam_permissions(asked) == asked

@@ -54,6 +54,10 @@ class Proxy(BaseHTTPRequestHandler):
                 self.path.partition("?")[0],
             ):
                 self._permissions(exchange)
+            elif self._is_there_already():
+                for block in self._body():
+                    exchange.sent += len(block)
+                self._own(exchange, 412, _error(412))
             else:
                 self._forward(exchange, fault)
         except (_Cut, ConnectionError, http.client.HTTPException, OSError):
@@ -110,6 +114,19 @@ class Proxy(BaseHTTPRequestHandler):
             self._answer(exchange, connection.getresponse(), fault.cut_response)
         finally:
             connection.close()
+
+    def _is_there_already(self) -> bool:
+        """Whether an upload in one piece is for an object that must not be there and is: the emulator does not look."""
+        path, _, query = self.path.partition("?")
+        asked = {name: values[0] for name, values in urllib.parse.parse_qs(query).items()}
+        simple = path.startswith("/upload/") and asked.get("uploadType") == "media"
+        if not simple or asked.get("ifGenerationMatch") != "0":
+            return False
+        try:
+            self.bucket.read(asked.get("name", ""))
+        except KeyError:
+            return False
+        return True
 
     def _session(self) -> tuple[Session | None, tuple[int, int] | None]:
         """The upload session that a request belongs to, and the first and last byte of its piece (None: a question)."""
@@ -232,6 +249,7 @@ class Proxy(BaseHTTPRequestHandler):
 def _error(status: int) -> dict[str, Any]:
     words = {
         403: ("forbidden", "The caller does not have access."),
+        412: ("conditionNotMet", "At least one of the pre-conditions you specified did not hold."),
         429: ("rateLimitExceeded", "Rate limit exceeded."),
     }
     reason, message = words.get(status, ("backendError", "Backend error. Please try again."))
