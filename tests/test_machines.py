@@ -136,14 +136,6 @@ def test_an_answer_that_is_lost_makes_no_second_machine(stage: Stage) -> None:
     stage.compute.wait(machine, timeout=60)
 
 
-def test_past_its_time_limit_it_is_gone_with_its_results_saved(stage: Stage) -> None:
-    machine = stage.machine("too-long-machine", *ENDLESS, "cloud.max_hours=0.015")  # 54 seconds
-    stage.compute.wait(machine, timeout=120)
-    assert machine.machine_seconds < 54 + 30
-    ended(stage, "too-long-machine", "stopped")
-    assert whole_checkpoints(stage, "too-long-machine")
-
-
 def test_the_provider_ends_a_machine_that_does_not(stage: Stage) -> None:
     machine = stage.machine("clock-machine", *ENDLESS, "cloud.max_hours=1")
     stage.compute.wait_for_line(machine, r"epoch 2/", timeout=120)
@@ -249,15 +241,21 @@ def test_a_notebook_keeps_what_is_saved_and_ends_when_idle(stage: Stage) -> None
     ended(stage, "at-work", "succeeded")
 
 
-def test_a_notebook_ends_at_its_deadline_whoever_uses_it(stage: Stage) -> None:
-    stage.run(*NOTEBOOK, "run.id=all-night", "cloud.max_hours=0.015", check=True)  # 54 seconds
-    machine = stage.compute.machine("all-night")
+def test_past_its_time_limit_it_is_gone_with_its_results_saved(stage: Stage) -> None:
+    """A training, and beside it a notebook that somebody still uses."""
+    limit = "cloud.max_hours=0.015"  # 54 seconds
+    training = stage.machine("too-long-machine", *ENDLESS, limit)
+    stage.run(*NOTEBOOK, "run.id=all-night", limit, check=True)
+    notebook = stage.compute.machine("all-night")
     browser = Jupyter()
-    browser.wait(machine)
+    browser.wait(notebook)
     file = {"type": "file", "format": "text", "content": "not done yet"}
     browser.ask("/api/contents/notebooks/late.txt", file)
-    stage.compute.wait(machine, timeout=120)
-    assert machine.machine_seconds < 54 + 30
-    assert stage.results("all-night")["notebooks/late.txt"] == b"not done yet"
+    for machine in (training, notebook):
+        stage.compute.wait(machine, timeout=120)
+        assert machine.machine_seconds < 54 + 30
+    ended(stage, "too-long-machine", "stopped")
     ended(stage, "all-night", "stopped")
+    assert whole_checkpoints(stage, "too-long-machine")
+    assert stage.results("all-night")["notebooks/late.txt"] == b"not done yet"
     assert "submitted again" not in stage.run("janitor").stdout
