@@ -18,7 +18,12 @@ import pytest
 
 from {{ cookiecutter.package_name }}.cloud.worker import notebook
 from {{ cookiecutter.package_name }}.cloud.worker.cluster import Node
-from {{ cookiecutter.package_name }}.cloud.worker.notebook import Notebook, Shelf, last_used, options
+from {{ cookiecutter.package_name }}.cloud.worker.notebook import (
+    Notebook,
+    Shelf,
+    last_used,
+    options,
+)
 from {{ cookiecutter.package_name }}.cloud.worker.settings import Settings
 from {{ cookiecutter.package_name }}.errors import UserError
 
