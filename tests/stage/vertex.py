@@ -16,10 +16,11 @@ from stage import containers
 from stage.cloud_logging import list_entries, page
 from stage.google_identity import Identity
 from stage.rest import Answer, Request, RequestError, serve
+from stage.vertex_checks import check_account, check_machines, check_place
 from stage.vertex_filter import LogFilter, job_filter
 from stage.vertex_jobs import CANCELLED, FAILED, OVER, SUCCEEDED, TrainingJob
 from stage.vertex_nodes import Settings, Trial
-from stage.vertex_rules import check, gpus, parse, prepare, quota_metric
+from stage.vertex_rules import check, parse, prepare
 from stage.vertex_tuning import TuningJob, TuningTrial
 from stage.vertex_tuning_rules import check_tuning
 
@@ -186,25 +187,15 @@ class Vertex:
         if service is None:
             raise RequestError(501, f"{request.method} {request.path} is not part of the stand-in.")
         self.identity.require(request, f"aiplatform.{kind}.{verb}", "")
-        self._check_place(project, location)
+        check_place(self.identity, self.region, project, location)
         return service(request, number or kind)
-
-    def _check_place(self, project: str, location: str) -> None:
-        if not self.identity.is_project(project):
-            raise RequestError(403, f"Permission denied on resource project {project}.")
-        if location != self.region:
-            text = f"The location {location!r} is not that of the endpoint, {self.region!r}."
-            raise RequestError(400, text, [("parent", text)])
-        if "aiplatform.googleapis.com" in self.identity.disabled_services:
-            text = f"Vertex AI API has not been used in project {project} before or it is disabled."
-            raise RequestError(403, text)
 
     def _create(self, request: Request, _: str) -> Answer:
         request.only()
         message = parse(request.body)
         check(message, self.registries)
-        self._check_account(request, message.job_spec.service_account)
-        self._check_region(message.job_spec)
+        check_account(self.identity, request, message.job_spec.service_account)
+        self._check_machines(message.job_spec)
         return Answer(self._start(json_format.MessageToDict(message), message.job_spec).json())
 
     def _start(self, resource: dict[str, Any], spec: Any, trial: Trial | None = None) -> TrainingJob:
@@ -232,8 +223,8 @@ class Vertex:
         request.only()
         message = parse(request.body, tuning=True)
         check_tuning(message, self.registries)
-        self._check_account(request, message.trial_job_spec.service_account)
-        self._check_region(message.trial_job_spec, message.parallel_trial_count)
+        check_account(self.identity, request, message.trial_job_spec.service_account)
+        self._check_machines(message.trial_job_spec, message.parallel_trial_count)
         resource = json_format.MessageToDict(message)
 
         def start(trial: TuningTrial) -> TrainingJob:
@@ -249,29 +240,8 @@ class Vertex:
         sweep.start()
         return Answer(sweep.json())
 
-    def _check_account(self, request: Request, email: str) -> None:
-        """Who submits a job needs to be allowed to act as the account that it runs as."""
-        if not email:
-            return
-        allowed = self.identity.caller(request).allows("iam.serviceAccounts.actAs", email)
-        if email not in self.identity.accounts or not allowed:
-            text = f"You do not have permission to act as service account: {email} (or it may not exist)."
-            raise RequestError(403, text)
-
-    def _check_region(self, spec: Any, times: int = 1) -> None:
-        """Refuses machines that the region does not have, and more of them than the quota allows at a time."""
-        wanted = gpus(spec)
-        machines = {pool.machine_spec.machine_type for pool in spec.worker_pool_specs}
-        missing = sorted(self.unsupported & (set(wanted) | machines))
-        if missing:
-            text = f"{missing[0]} is not supported in region {self.region}."
-            raise RequestError(400, text, [("job_spec.worker_pool_specs[0].machine_spec", text)])
-        spot = spec.scheduling.strategy == 4
-        for gpu, count in wanted.items():
-            metric = quota_metric(gpu, spot)
-            limits = self.identity.quotas.get(metric)
-            if limits is not None and limits.get(self.region, 0) < count * times:
-                raise RequestError(429, f"The following quota metrics exceed quota limits: {metric}")
+    def _check_machines(self, spec: Any, times: int = 1) -> None:
+        check_machines(self.identity, self.region, self.unsupported, spec, times)
 
     def _get(self, request: Request, number: str) -> Answer:
         request.only()
