@@ -23,7 +23,7 @@ ONLY = {
         src/*/cloud/vertex.py src/*/cloud/vertex_quotas.py src/*/cloud/doctor.py src/*/cloud/inputs.py
         configs/cloud/gce.yaml src/*/cloud/google_backend.py src/*/cloud/gce.py src/*/cloud/gce_*
         tests/test_gce.py tests/test_gce_parts.py tests/test_gce_script.py tests/test_backends.py
-        src/*/cloud/search.py src/*/cloud/vertex_tuning.py
+        src/*/cloud/vertex_tuning.py
         tests/google_server.py tests/test_doctor.py tests/test_vertex.py tests/test_search.py tests/test_vertex_tuning.py
     """,
 }

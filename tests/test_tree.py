@@ -39,7 +39,7 @@ src/PACKAGE/runs.py src/PACKAGE/storage.py src/PACKAGE/sweep.py src/PACKAGE/swee
 src/PACKAGE/trials.py src/PACKAGE/cloud/trials.py src/PACKAGE/cloud/worker/trial.py src/PACKAGE/cloud/worker/secrets.py
 src/PACKAGE/cloud/__init__.py src/PACKAGE/cloud/worker/attempts.py src/PACKAGE/cloud/worker/notebook.py src/PACKAGE/cloud/backends.py
 src/PACKAGE/cloud/worker/cluster.py src/PACKAGE/cloud/code.py src/PACKAGE/cloud/docker.py src/PACKAGE/cloud/job.py
-src/PACKAGE/cloud/ledger.py src/PACKAGE/cloud/local.py src/PACKAGE/cloud/worker/observed.py src/PACKAGE/cloud/worker/overlay.py
+src/PACKAGE/cloud/search.py src/PACKAGE/cloud/ledger.py src/PACKAGE/cloud/local.py src/PACKAGE/cloud/worker/observed.py src/PACKAGE/cloud/worker/overlay.py
 src/PACKAGE/cloud/places.py src/PACKAGE/cloud/plan.py src/PACKAGE/cloud/prices.csv
 src/PACKAGE/cloud/prices.py src/PACKAGE/cloud/worker/pull.py src/PACKAGE/cloud/records.py
 src/PACKAGE/cloud/results.py src/PACKAGE/cloud/worker/settings.py src/PACKAGE/cloud/worker/sync.py
@@ -74,7 +74,7 @@ src/PACKAGE/cloud/gce_logs.py src/PACKAGE/cloud/gce_machine.py src/PACKAGE/cloud
 src/PACKAGE/cloud/gce_shutdown.sh src/PACKAGE/cloud/gce_startup.sh src/PACKAGE/cloud/gce_state.py
 src/PACKAGE/cloud/google_backend.py src/PACKAGE/cloud/vertex_quotas.py
 tests/test_backends.py tests/test_gce.py tests/test_gce_parts.py tests/test_gce_script.py
-src/PACKAGE/cloud/search.py src/PACKAGE/cloud/vertex_tuning.py tests/test_search.py tests/test_vertex_tuning.py
+src/PACKAGE/cloud/vertex_tuning.py tests/test_search.py tests/test_vertex_tuning.py
 tests/google_server.py tests/test_doctor.py tests/test_vertex.py
 """
 

@@ -40,10 +40,8 @@ def main() -> None:
     if {"-m", "--multirun"} & set(words) or "hydra.mode=multirun" in (w.lower() for w in words):
         sys.exit(MULTIRUN)
     if sweep:
-        try:
-            from .cloud.search import for_launch
-        except ImportError:  # in a project of another cloud
-            sys.exit(SWEEPS.format(sweep))
+        from .cloud.search import for_launch
+
         sys.argv[1:], spaces = for_launch(words)
     program = hydra_program("launch")(lambda config: launch(config, sweep, spaces))
     program()
