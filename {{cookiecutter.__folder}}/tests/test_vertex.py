@@ -306,6 +306,16 @@ def test_stopping_cancels_the_job(server):
     assert len(server.sent("POST", f"/v1/{NAME}:cancel")) == 1
 
 
+def test_stopping_a_run_ends_every_job_of_it(server):
+    older = NAME.replace("/77", "/76")
+    server.say("GET", JOBS, {"customJobs": [found(), found(76)]})
+    for name in (NAME, older):
+        server.say("POST", f"/v1/{name}:cancel", {})
+    vertex.connect(cloud()).stop("run-1")
+    for name in (NAME, older):
+        assert len(server.sent("POST", f"/v1/{name}:cancel")) == 1
+
+
 def test_stopping_an_ended_job_asks_for_nothing(server):
     server.say("GET", JOBS, {"customJobs": [found(state="SUCCEEDED")]})
     vertex.connect(cloud()).stop("run-1")

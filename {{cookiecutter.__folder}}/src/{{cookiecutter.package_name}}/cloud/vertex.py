@@ -153,16 +153,19 @@ class Vertex(GoogleBackend):
             body = {**body, "pageToken": page}
 
     def stop(self, run_id: str) -> None:
-        found = self._newest(run_id)
+        found = self._jobs(display_name=run_id)
         if not found:
             raise UserError(f"Vertex AI knows no job of run {run_id}; see `uv run runs list`.")
-        if _state(found).over:
-            return
+        for job in found:  # there is one, unless two launches of one id were made at the same moment
+            if not _state(job).over:
+                self._cancel(run_id, job["name"])
+
+    def _cancel(self, run_id: str, name: str) -> None:
         try:
-            google.call("POST", f"{self._api()}/{found['name']}:cancel", {}, retry=True)
+            google.call("POST", f"{self._api()}/{name}:cancel", {}, retry=True)
         except GoogleError:
-            now = self._newest(run_id)  # it may have ended just before
-            if not now or not _state(now).over:
+            now = [job for job in self._jobs(display_name=run_id) if job["name"] == name]
+            if not now or not _state(now[0]).over:  # it may have ended just before
                 raise
 
     def list(self) -> list[Status]:
