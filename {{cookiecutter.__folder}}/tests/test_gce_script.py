@@ -46,6 +46,7 @@ class Guest:
     def __init__(self, folder: Path, server: Any) -> None:
         self.folder, self.server = folder, server
         self.started: list[int] = []
+        self.patience = 1  # seconds
         folder.mkdir()
         self.program("docker", DOCKER)
         self.program("poweroff", f"#!/bin/sh\ntouch {folder}/off\n")
@@ -83,7 +84,7 @@ class Guest:
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"http://{self.server.host}/compute/v1/",
             "STORAGE_EMULATOR_HOST": f"http://{self.server.host}",
             "STATE_DIRECTORY": str(self.folder / "state"),
-            "PATIENCE": "1",
+            "PATIENCE": str(self.patience),
             "PAUSE": "0.1",
         }
         process = subprocess.Popen(
@@ -227,6 +228,7 @@ def test_a_gpu_that_works_is_given_to_the_container(guest):
 
 
 def test_deletion_is_tried_again_until_it_is_taken(guest):
+    guest.patience = 60
     guest.server.forget("DELETE", SELF)
     guest.server.say("DELETE", SELF, {}, 503)
     guest.server.say("DELETE", SELF, {}, 403)

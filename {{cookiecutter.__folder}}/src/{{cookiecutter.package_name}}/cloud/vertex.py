@@ -156,7 +156,8 @@ class Vertex(GoogleBackend):
         found = self._jobs(display_name=run_id)
         if not found:
             raise UserError(f"Vertex AI knows no job of run {run_id}; see `uv run runs list`.")
-        for job in found:  # there is one, unless two launches of one id were made at the same moment
+        # There is one, unless two launches of one id were made at the same moment.
+        for job in found:
             if not _state(job).over:
                 self._cancel(run_id, job["name"])
 
