@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 
 import pytest
-import xxhash
 from stage.github import WorkflowRun
 from stage.scene import Stage
 from stage.vertex import CANCELLED, OVER, SUCCEEDED
@@ -15,23 +14,6 @@ LONG = ("trainer.max_epochs=60", "checkpoint.steps=3", "trainer.log_every=3", "t
 ENDLESS = ("trainer.max_epochs=100000", "tracking=none")
 
 pytestmark = pytest.mark.usefixtures("pushed")
-
-
-def weights_and_log(stage: Stage, run_id: str) -> tuple[bytes, list[dict]]:
-    """The bits of a run's weights, and its log without what depends on the clock."""
-    results = stage.results(run_id)
-    lines = [json.loads(line) for line in results["metrics.jsonl"].decode().splitlines()]
-    for line in lines:
-        line.pop("images_per_second", None)
-    return results["model.safetensors"], lines
-
-
-def whole_checkpoints(stage: Stage, run_id: str) -> list[str]:
-    """The published checkpoints of a run; fails if one is not what its name says."""
-    found = {path: data for path, data in stage.results(run_id).items() if path.endswith(".pt")}
-    for path, data in found.items():
-        assert xxhash.xxh3_128_hexdigest(data) in path
-    return sorted(found)
 
 
 def test_preempted_twice_it_ends_with_the_same_bits(stage: Stage) -> None:
@@ -44,8 +26,8 @@ def test_preempted_twice_it_ends_with_the_same_bits(stage: Stage) -> None:
     stage.vertex.kill(disturbed)  # and without
     stage.vertex.wait(disturbed, {SUCCEEDED}, timeout=300)
     assert len(json.loads(stage.results("disturbed")["attempts.json"])) == 3
-    assert weights_and_log(stage, "disturbed") == weights_and_log(stage, "calm")
-    assert whole_checkpoints(stage, "disturbed")
+    assert stage.weights_and_log("disturbed") == stage.weights_and_log("calm")
+    assert stage.checkpoints("disturbed")
 
 
 def test_two_nodes_train_one_model(stage: Stage) -> None:
@@ -69,7 +51,7 @@ def test_a_bucket_that_fails_during_uploads_loses_nothing(stage: Stage) -> None:
         stage.bucket.heal()
     assert refused.hits > 0
     assert cut.hits > 0
-    assert whole_checkpoints(stage, "stormy")
+    assert stage.checkpoints("stormy")
     assert stage.outcome("stormy")["state"] == "succeeded"
     assert stage.results("stormy")["report.md"]
 
@@ -143,7 +125,7 @@ def test_past_the_time_limit_it_is_stopped_with_its_results_saved(stage: Stage) 
     assert job.state != SUCCEEDED
     assert job.running_seconds < 72 + 30
     assert stage.outcome("too-long")["state"] == "stopped"
-    assert whole_checkpoints(stage, "too-long")
+    assert stage.checkpoints("too-long")
     assert stage.vertex.containers() == []
 
 
@@ -162,7 +144,7 @@ def test_runs_stop_ends_a_job_and_keeps_its_checkpoint(stage: Stage) -> None:
     stage.vertex.wait_for_line(job, r"epoch 2/", timeout=120)
     stage.run("runs", "stop", "unwanted")
     stage.vertex.wait(job, {CANCELLED}, timeout=60)
-    assert whole_checkpoints(stage, "unwanted")
+    assert stage.checkpoints("unwanted")
     assert re.search(r"unwanted.*stopped", stage.run("runs", "list").stdout)
     assert stage.vertex.containers() == []
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 from http.cookiejar import CookieJar
 
 import pytest
-import xxhash
 from stage import registry
 from stage.compute import GONE, Machine
 from stage.scene import Stage
@@ -49,23 +48,6 @@ def ended(stage: Stage, run_id: str, state: str) -> dict:
     return outcome
 
 
-def weights_and_log(stage: Stage, run_id: str) -> tuple[bytes, list[dict]]:
-    """The bits of a run's weights, and its log without what depends on the clock."""
-    results = stage.results(run_id)
-    lines = [json.loads(line) for line in results["metrics.jsonl"].decode().splitlines()]
-    for line in lines:
-        line.pop("images_per_second", None)
-    return results["model.safetensors"], lines
-
-
-def whole_checkpoints(stage: Stage, run_id: str) -> list[str]:
-    """The published checkpoints of a run; fails if one is not what its name says."""
-    found = {path: data for path, data in stage.results(run_id).items() if path.endswith(".pt")}
-    for path, data in found.items():
-        assert xxhash.xxh3_128_hexdigest(data) in path
-    return sorted(found)
-
-
 def again(stage: Stage, gone: Machine, run_id: str) -> Machine:
     """Has the janitor look after a run whose machine is gone; gives the machine on which it goes on."""
     assert gone.status == GONE
@@ -96,7 +78,7 @@ def test_preempted_twice_it_ends_with_the_same_bits(stage: Stage) -> None:
     stage.compute.wait(third, timeout=200)
     ended(stage, "disturbed-machine", "succeeded")
     assert len(json.loads(stage.results("disturbed-machine")["attempts.json"])) == 3
-    assert weights_and_log(stage, "disturbed-machine") == weights_and_log(stage, "calm-machine")
+    assert stage.weights_and_log("disturbed-machine") == stage.weights_and_log("calm-machine")
     limits = [int(one.resource["scheduling"]["maxRunDuration"]["seconds"]) for one in (first, second, third)]
     assert limits[0] > limits[1] > limits[2]  # what is left of the one that was reserved
     assert "submitted again" not in stage.run("janitor").stdout
@@ -111,7 +93,7 @@ def test_zones_are_tried_in_order_and_stop_ends_the_machine(stage: Stage) -> Non
     assert re.search(r"unwanted-machine\b.*\brunning", stage.run("runs", "list").stdout)
     stage.run("runs", "stop", "unwanted-machine")
     stage.compute.wait(machine, timeout=60)
-    assert whole_checkpoints(stage, "unwanted-machine")
+    assert stage.checkpoints("unwanted-machine")
     ended(stage, "unwanted-machine", "stopped")
     assert "submitted again" not in stage.run("janitor").stdout
 
@@ -142,7 +124,7 @@ def test_the_provider_ends_a_machine_that_does_not(stage: Stage) -> None:
     machine.settings = replace(machine.settings, seconds_per_hour=1)  # and so an hour has passed
     stage.compute.wait(machine, timeout=60)
     assert machine.why == "limit"
-    assert whole_checkpoints(stage, "clock-machine")
+    assert stage.checkpoints("clock-machine")
     stage.run(
         "runs", "stop", "clock-machine"
     )  # else it counts as preempted: by the real clock it has time left
@@ -256,6 +238,6 @@ def test_past_its_time_limit_it_is_gone_with_its_results_saved(stage: Stage) -> 
         assert machine.machine_seconds < 54 + 30
     ended(stage, "too-long-machine", "stopped")
     ended(stage, "all-night", "stopped")
-    assert whole_checkpoints(stage, "too-long-machine")
+    assert stage.checkpoints("too-long-machine")
     assert stage.results("all-night")["notebooks/late.txt"] == b"not done yet"
     assert "submitted again" not in stage.run("janitor").stdout

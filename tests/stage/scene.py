@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import xxhash
 from baking import BakedProject
 
 from stage import containers
@@ -88,6 +89,21 @@ class Stage:
     def outcome(self, run_id: str) -> dict:
         """What the worker says has become of a run."""
         return json.loads(self.results(run_id)["outcome.json"])
+
+    def weights_and_log(self, run_id: str) -> tuple[bytes, list[dict]]:
+        """The bits of a run's weights, and its log without what depends on the clock."""
+        results = self.results(run_id)
+        lines = [json.loads(line) for line in results["metrics.jsonl"].decode().splitlines()]
+        for line in lines:
+            line.pop("images_per_second", None)
+        return results["model.safetensors"], lines
+
+    def checkpoints(self, run_id: str) -> list[str]:
+        """The published checkpoints of a run; fails if one is not what its name says."""
+        found = {path: data for path, data in self.results(run_id).items() if path.endswith(".pt")}
+        for path, data in found.items():
+            assert xxhash.xxh3_128_hexdigest(data) in path
+        return sorted(found)
 
     def submitted(self) -> int:
         """How many jobs were ever accepted."""

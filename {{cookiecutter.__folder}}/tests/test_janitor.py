@@ -387,6 +387,16 @@ def test_what_a_run_did_cost_takes_the_place_of_what_was_reserved(cloud, keep, s
     assert sweep_up() == ([], [])
 
 
+def test_what_could_not_be_settled_before_it_was_reported_is_settled_afterwards(
+    cloud, keep, sweep_up, home
+):
+    made = keep("a", 3)
+    cloud.statuses = [job("a", State.succeeded, hours_ago=3, seconds=1200.0)]
+    records.mark(home, made, "reported")
+    assert sweep_up(Hub())[0] == ["one: settled run a: it did cost 1.00 of 2.00 USD"]
+    assert spent(home, made) == 1.0
+
+
 def test_one_that_ran_where_nobody_remembers_costs_what_its_worker_noted(
     cloud, keep, sweep_up, home
 ):

@@ -371,6 +371,24 @@ def test_an_unknown_backend_is_one_sentence():
         backends.connect(SimpleNamespace(backend="prices"))
 
 
+@pytest.mark.parametrize("words", [("launch", "cloud=local", "dry_run=true"), ("runs", "list")])
+def test_a_reader_that_leaves_is_no_error(words, tmp_path):
+    program, *arguments = words
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"{{ cookiecutter.package_name }}.{program}", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    process.stdout.close()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert "Error" not in said
+    assert "Exception" not in said
+
+
 def test_help_shows_the_settings_and_where_one_can_train(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "{{ cookiecutter.package_name }}.launch", "--help"],

@@ -26,7 +26,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from . import sweeper
 from .config import CONFIGS, check
-from .errors import UserError
+from .errors import UserError, readers_may_leave
 
 sweeper.register()
 
@@ -49,7 +49,8 @@ def hydra_program(config_name: str) -> Callable[[Callable[[DictConfig], Any]], C
         def checked(config: DictConfig) -> Any:
             try:
                 check(config, HydraConfig.get().runtime.choices)
-                return program(config)
+                with readers_may_leave():
+                    return program(config)
             except EXPECTED as error:  # here, before Hydra adds a line of its own
                 if FULL_ERROR:
                     raise

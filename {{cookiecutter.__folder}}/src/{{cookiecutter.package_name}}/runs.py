@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import UserError
+from .errors import UserError, readers_may_leave
 
 if TYPE_CHECKING:
     from .cloud.places import Place, Run
@@ -27,7 +27,8 @@ def main() -> None:
     from .cloud.places import places  # only now: --help need not wait for it
 
     try:
-        arguments.do(arguments, places())
+        with readers_may_leave():
+            arguments.do(arguments, places())
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 DISK_TYPE, DISK_GB = "pd-balanced", 100
 WITH_GPU = re.compile(r"(a\d|g\d)-")  # machine types that have their GPUs built in
 WITH_GVNIC = re.compile(r"a3-")  # those that take no other network card
-LEAST_SECONDS = 30  # the shortest time limit that there is
+SHORTEST = 30  # the shortest time limit that there is
 RUN_ID_ITEM = "run-id"
 LONGEST_NAME = 63
 PLAIN = re.compile(r"[a-z][-a-z0-9]*")
@@ -48,7 +48,7 @@ def body(
         UserError: a variable of the environment cannot be handed over.
     """
     name = f"{stem(labels, job.run_id)}-{number}"
-    seconds = max(LEAST_SECONDS, math.ceil(job.max_hours * 3600))
+    seconds = max(SHORTEST, math.ceil(job.max_hours * 3600))
     interface: dict[str, Any] = {
         "network": "global/networks/default",
         # Without an address it would reach neither the registry nor the bucket; nothing is let in from outside.

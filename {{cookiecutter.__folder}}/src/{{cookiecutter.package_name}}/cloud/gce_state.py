@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .job import RUN_MAX_ATTEMPTS, RUN_MAX_SECONDS, Kind, State
+from .job import LEAST_SECONDS, RUN_MAX_ATTEMPTS, RUN_MAX_SECONDS, Kind, State
 from .records import Record
 
 STATES = {"PROVISIONING": State.queued, "STAGING": State.queued}  # else it is running, and paid for
 OFF = ("TERMINATED", "STOPPED", "SUSPENDED")  # only its disk is paid for
 AT_WORK = ("PROVISIONING", "STAGING", "RUNNING", "REPAIRING")  # and not about to go
-LEAST_SECONDS = 60.0  # with less time left a new machine would only start up
 
 
 def allowed_seconds(record: Record) -> float:

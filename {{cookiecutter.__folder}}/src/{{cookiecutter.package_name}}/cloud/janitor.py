@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from .job import RUN_MAX_ATTEMPTS, SECONDS_LABEL, Leftover, State, Status
+from .job import LEAST_SECONDS, RUN_MAX_ATTEMPTS, SECONDS_LABEL, Leftover, State, Status
 from .places import Place
 from .records import Record, seconds
 from .survey import AGAIN, NOT_STARTED, REPORTED, SLACK, Found, Launch, View
@@ -19,7 +19,6 @@ from .survey import AGAIN, NOT_STARTED, REPORTED, SLACK, Found, Launch, View
 GRACE = timedelta(minutes=15)  # between submitting a job and its record, at most
 MARGIN = 600.0  # seconds past its limit in which a provider may end a job itself
 BACKSTOP = 24 * 3600.0  # seconds past its limit at which a job ends, however long it has waited
-LEAST = 60.0  # seconds of running; with less left nothing is started
 PUSHED = timedelta(days=2)  # after which a commit that GitHub has not is not waited for
 PATIENCE = timedelta(days=7)  # with a place that has no machine for a preempted run
 
@@ -204,7 +203,7 @@ def again(view: View) -> Iterator[Action]:
         starts = max(launch.starts, 1 + resumed)
         most = record.env.get(RUN_MAX_ATTEMPTS, "1")
         what = _run(launch)
-        if left < LEAST:
+        if left < LEAST_SECONDS:
             why = "preempted, and its time is used up"
             yield Action(Verb.close, launch.place, what, why, launch)
         elif starts >= (int(most) if most.isdigit() else 1):

@@ -35,6 +35,8 @@ RUN_IDLE_SECONDS = "RUN_IDLE_SECONDS"  # after which a notebook that nobody uses
 RUN_LABEL = "run"
 SECONDS_LABEL = "max-seconds"  # of running, from the provider's own start time
 
+LEAST_SECONDS = 60.0  # of running; with less left a machine would only start up
+
 # Exit statuses of the worker, so that a service can tell whether another attempt may help.
 EXIT_FINAL = 1  # bad settings, an error in the code, over a limit: it would only fail again
 EXIT_RETRY = 75  # network or bucket trouble (EX_TEMPFAIL of sysexits.h)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 LAUNCHES = ".launches"  # no run can be called that
 ATTEMPTS, OUTCOME, LOG = "attempts.json", "outcome.json", "worker.log"
+METRICS, CURVES = "metrics.json", "metrics.jsonl"  # at the end, and while it trains
+TRIALS = "trials"  # in the folder of a sweep's run; the worker of each trial writes a file there
 LOCAL_HOME = "runs"
 PATIENCE = 10.0  # seconds; a person is waiting
 
@@ -157,8 +160,18 @@ def unmark(home: str, record: Record, what: str) -> None:
     remove(_mark(home, record, what), patience=PATIENCE)
 
 
+def marks(files: Iterable[str], record: Record) -> frozenset[str]:
+    """Give the marks of a launch, from the names of all files in `home/.launches`."""
+    prefix = _marked(record, "")
+    return frozenset(file.removeprefix(prefix) for file in files if file.startswith(prefix))
+
+
 def _mark(home: str, record: Record, what: str) -> str:
-    return f"{home}/{LAUNCHES}/{record.run_id}/{record.launched}.{what}"
+    return f"{home}/{LAUNCHES}/{_marked(record, what)}"
+
+
+def _marked(record: Record, what: str) -> str:
+    return f"{record.run_id}/{record.launched}.{what}"
 
 
 def attempts(home: str, run_id: str) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .github import GitHub
     from .survey import Launch
 
-METRICS, CURVES = "metrics.json", "metrics.jsonl"  # in the run's folder
 BROWSER = "https://console.cloud.google.com/storage/browser"
 STATES = {State.succeeded.value: "success", State.failed.value: "failure"}
 
@@ -46,8 +45,8 @@ def gather(home: str, launch: Launch) -> Facts:
     """Read what a report says of a run."""
     folder = f"{home}/{launch.record.run_id}"
     record = launch.record
-    metrics = _parse(read_text(f"{folder}/{METRICS}", patience=records.PATIENCE) or "")
-    lines = read_text(f"{folder}/{CURVES}", patience=records.PATIENCE) or ""
+    metrics = _parse(read_text(f"{folder}/{records.METRICS}", patience=records.PATIENCE) or "")
+    lines = read_text(f"{folder}/{records.CURVES}", patience=records.PATIENCE) or ""
     scheme, _, path = folder.partition("://")
     return Facts(
         run_id=record.run_id,

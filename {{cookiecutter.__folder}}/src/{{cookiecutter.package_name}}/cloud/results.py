@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import re
 from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
 from ..storage import StorageUnavailable, fetch, list_files
+from . import checkpoint
 
 log = logging.getLogger(__name__)
-
-# The name of a checkpoint holds the digest of its content.
-CHECKPOINT = re.compile(r"checkpoints/step-\d+-(?P<digest>[0-9a-f]{32})\.pt")
 
 
 def fetch_run(uri: str, folder: Path) -> tuple[int, int]:
@@ -31,31 +27,22 @@ def fetch_run(uri: str, folder: Path) -> tuple[int, int]:
             raise UserError(
                 f"{uri} holds {name}, which no run writes; look at it before you fetch it."
             )
-        path, digest = folder / name, CHECKPOINT.fullmatch(name)
-        if digest and _is_whole(path, digest["digest"]):
+        path, named = folder / name, checkpoint.is_path(name)  # by the digest of its content
+        if named and checkpoint.is_whole(path):
             continue
         try:
             fetch(f"{uri}/{name}", path)
         except StorageUnavailable:
             raise
         except UserError:
-            if digest and name not in list_files(uri):  # the training goes on, and has a newer one
+            if named and name not in list_files(uri):  # the training goes on, and has a newer one
                 log.warning(
                     "%s was replaced by a newer one while this ran; fetch again for that.", name
                 )
                 continue
             raise
-        if digest and not _is_whole(path, digest["digest"]):
+        if named and not checkpoint.is_whole(path):
             path.unlink()
             raise UserError(f"{uri}/{name} is damaged: its content does not match its name.")
         count, size = count + 1, size + path.stat().st_size
     return count, size
-
-
-def _is_whole(path: Path, digest: str) -> bool:
-    import xxhash
-
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest() == digest

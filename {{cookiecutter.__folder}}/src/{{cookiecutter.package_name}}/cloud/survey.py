@@ -192,6 +192,7 @@ def _look(home: str, places: list[Place], troubles: Troubles) -> View | None:
     if kept is None:
         return View(home, now, there, jobs, leftovers=leftovers)
     files, found = kept
+    entries = troubles.ask(name, lambda: _entries(home, now), {})
     ids = {file.removesuffix(".json") for file in files if "/" not in file}
     answered = {place.service_name for place in there} - {
         place.service_name for place in places if place not in there
@@ -199,7 +200,7 @@ def _look(home: str, places: list[Place], troubles: Troubles) -> View | None:
     launches = []
     for record in found:
         mine = [place for place in there if place.service_name == record.backend]
-        if record.backend in answered and mine and _matters(record, files, now):
+        if record.backend in answered and mine and _matters(record, files, entries, now):
             launch = troubles.ask(
                 name,
                 lambda record=record, mine=mine: _launch(home, record, mine, jobs, files),
@@ -214,7 +215,7 @@ def _look(home: str, places: list[Place], troubles: Troubles) -> View | None:
         known=frozenset(ids),
         launches=launches,
         complete=len(there) == len(places),
-        entries=troubles.ask(name, lambda: _entries(home, now), {}),
+        entries=entries,
         keys=frozenset(record.key for record in found),
         unreadable=frozenset(ids - {record.run_id for record in found}),
         leftovers=leftovers,
@@ -236,9 +237,13 @@ def _kept(home: str) -> tuple[set[str], list[Record]]:
     return files, records.read_all(home)
 
 
-def _matters(record: Record, files: set[str], now: datetime) -> bool:
-    return now - datetime.fromisoformat(record.launched) < REMEMBERED and not (
-        f"{record.run_id}/{record.launched}.{REPORTED}" in files
+def _matters(record: Record, files: set[str], entries: dict[str, Entry], now: datetime) -> bool:
+    """Tell whether there may be something to do about a launch: to the last, that is to report and to settle it."""
+    if now - datetime.fromisoformat(record.launched) >= REMEMBERED:
+        return False
+    entry = entries.get(record.key)
+    return REPORTED not in records.marks(files, record) or (
+        entry is not None and entry.spent_usd is None
     )
 
 
@@ -258,7 +263,6 @@ def _launch(
             if status and belongs(status, record):
                 newest = Found(place, status)
     attempts = records.attempts(home, record.run_id)
-    prefix = f"{record.run_id}/{record.launched}."
     return Launch(
         record=record,
         place=newest.place if newest else mine[0],
@@ -266,7 +270,7 @@ def _launch(
         attempts=[one for one in attempts if _since(one, record)],
         starts=len(attempts),
         outcome=outcome,
-        marks=frozenset(file.removeprefix(prefix) for file in files if file.startswith(prefix)),
+        marks=records.marks(files, record),
     )
 
 

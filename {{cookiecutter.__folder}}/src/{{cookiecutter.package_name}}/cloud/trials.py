@@ -15,9 +15,6 @@ from . import records
 if TYPE_CHECKING:
     from .places import Place, Run
 
-TRIALS = "trials"  # in the sweep's own folder; the worker of each has written a file
-METRICS = "metrics.jsonl"
-
 
 def show_sweep(place: Place, run: Run) -> None:
     """Print a sweep's trials, the best first, and keep table and plot in runs/sweeps/, while it runs and after it.
@@ -45,7 +42,7 @@ def show_sweep(place: Place, run: Run) -> None:
 
 def _notes(home: str, run_id: str) -> list[dict[str, Any]]:
     """Read what each trial has noted at its start, in the order of their numbers."""
-    folder = f"{home}/{run_id}/{TRIALS}"
+    folder = f"{home}/{run_id}/{records.TRIALS}"
     try:
         names = list_files(folder, patience=records.PATIENCE)
     except NothingThereError:
@@ -67,7 +64,7 @@ def _trial(home: str, note: dict[str, Any], over: bool) -> Trial:
     if outcome:
         return Trial(run_id, _plain(note), outcome.get("objective"), str(outcome.get("state")))
     state = "stopped" if over else "running"
-    return Trial(run_id, _plain(note), _newest(f"{home}/{run_id}/{METRICS}", objective), state)
+    return Trial(run_id, _plain(note), _newest(f"{home}/{run_id}/{records.CURVES}", objective), state)
 
 
 def _plain(note: dict[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,7 @@ What makes the mirror safe to continue from, whenever the machine is taken away:
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -19,21 +17,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import xxhash
-
 from ... import storage
 from ...errors import UserError
 from ...storage import NothingThereError, StorageUnavailable, fetch, list_files, remove, store
-from ..records import ATTEMPTS, LOG, OUTCOME
+from .. import checkpoint
+from ..records import ATTEMPTS, CURVES, LOG, OUTCOME
 
-# As `training` names them, which is not imported here: it needs torch.
-CHECKPOINT = re.compile(r"step-(?P<step>\d{8,})-(?P<digest>[0-9a-f]{32})\.pt")
-LINES = (
-    "metrics.jsonl",
-    LOG,
-)  # grow line by line; every other file is written whole under its name
-LOGS = ("metrics.jsonl", "run.json", "config.yaml", LOG)
-RESTORED = ("metrics.jsonl", "run.json")
+LINES = (CURVES, LOG)  # grow line by line; every other file is written whole under its name
+LOGS = (CURVES, "run.json", "config.yaml", LOG)
+RESTORED = (CURVES, "run.json")
 STAGING = ".upload"
 
 POLL = 1.0  # seconds between two looks for a new checkpoint
@@ -85,19 +77,21 @@ class Mirror:
             StorageUnavailable: the bucket does not answer.
         """
         remote = self._remote()
-        found = _newest_first([name.rpartition("/")[2] for name in remote if _is_checkpoint(name)])
+        found = checkpoint.newest_first(
+            [name.rpartition("/")[2] for name in remote if checkpoint.is_path(name)]
+        )
         self._published = found[::-1]
         local = self._local()
-        if local and (not found or _step(local[0]) >= _step(found[0])):
-            return _step(local[0])  # the machine is the same as before, and knows more
+        if local and (not found or checkpoint.step(local[0]) >= checkpoint.step(found[0])):
+            return checkpoint.step(local[0])  # the machine is the same as before, and knows more
         for name in RESTORED:
             if name in remote:
                 fetch(f"{self.uri}/{name}", self.folder / name)
         for name in found:
             path = self.folder / "checkpoints" / name
             fetch(f"{self.uri}/checkpoints/{name}", path)
-            if _whole(path):
-                return _step(name)
+            if checkpoint.is_whole(path):
+                return checkpoint.step(name)
             self.say(f"the checkpoint {name} in the bucket is damaged; taking the one before it")
             path.unlink()
             self._published.remove(name)
@@ -250,34 +244,13 @@ class Mirror:
     def _local(self) -> list[str]:
         with suppress(FileNotFoundError):
             names = [path.name for path in (self.folder / "checkpoints").iterdir()]
-            return _newest_first([name for name in names if CHECKPOINT.fullmatch(name)])
+            return checkpoint.newest_first([name for name in names if checkpoint.is_name(name)])
         return []
 
 
 def final_patience() -> float:
     """Give for how many seconds the results of a training are worth trying to save."""
     return 5 * storage.PATIENCE
-
-
-def _is_checkpoint(name: str) -> bool:
-    folder, _, last = name.rpartition("/")
-    return folder == "checkpoints" and CHECKPOINT.fullmatch(last) is not None
-
-
-def _newest_first(names: list[str]) -> list[str]:
-    return sorted(names, key=_step, reverse=True)
-
-
-def _step(name: str) -> int:
-    match = CHECKPOINT.fullmatch(name)
-    return int(match["step"]) if match else -1
-
-
-def _whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
-    match = CHECKPOINT.fullmatch(path.name)
-    return match is not None and match["digest"] == digest
 
 
 def _cut_torn_line(path: Path) -> None:

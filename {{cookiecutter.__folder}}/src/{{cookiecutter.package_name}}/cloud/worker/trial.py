@@ -19,13 +19,12 @@ from ...config import check_run_id
 from ...errors import UserError
 from ...storage import read_text, write_text
 from ..job import RUN_DIRECTION, RUN_ID, RUN_KIND, RUN_OBJECTIVE, RUN_OUTPUT, Kind
+from ..records import CURVES, TRIALS
 from .settings import Settings
 
 TRIAL_ID, METRIC_FILE = "CLOUD_ML_TRIAL_ID", "CLOUD_ML_HP_METRIC_FILE"
 USUAL_METRIC_FILE = "/tmp/hypertune/output.metrics"  # noqa: S108 - the service looks for it there
 MOST_MEASUREMENTS = 100  # the newest; the library keeps no more either
-TRIALS = "trials"  # folder of the sweep's own run folder with a file for each trial
-METRICS = "metrics.jsonl"
 SETTING = re.compile(r"--(?P<name>[A-Za-z_]\w*(?:[./][A-Za-z_]\w*)*)(?:=(?P<value>.*))?", re.DOTALL)
 WHOLE = re.compile(r"(-?\d+)\.0+")
 
@@ -84,7 +83,7 @@ class Trial:
 
     def report(self, folder: Path) -> tuple[int, float] | None:
         """Tell the service all that was measured so far; give the last step and value, None where there is none."""
-        measured = self._measurements(folder / METRICS)
+        measured = self._measurements(folder / CURVES)
         if not measured:
             return None
         now = time.time()
@@ -113,7 +112,7 @@ class Trial:
         if last is None:
             raise UserError(
                 f"The training measured no {self.objective}, which the sweep optimizes; give objective= one of "
-                f"the metrics in {METRICS}."
+                f"the metrics in {CURVES}."
             )
         return last[1]
 

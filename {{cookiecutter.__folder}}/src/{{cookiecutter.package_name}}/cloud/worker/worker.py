@@ -19,7 +19,7 @@ from types import FrameType
 from ...errors import UserError
 from ...storage import StorageUnavailable, fetch, read_text
 from ..job import EXIT_FINAL, EXIT_RETRY, State
-from ..records import LOCAL_HOME, LOG
+from ..records import CURVES, LOCAL_HOME, LOG
 from .attempts import Attempts
 from .cluster import Node
 from .log import WorkerLog
@@ -29,7 +29,7 @@ from .pull import pull
 from .secrets import read_secrets
 from .settings import Settings
 from .sync import Mirror, final_patience
-from .trial import METRICS, Trial
+from .trial import Trial
 
 MARGIN = (
     10.0,
@@ -136,7 +136,7 @@ class Worker:
     def _tell_again(self, state: str) -> None:
         """Tell the sweep the result of a trial that ended in an earlier container: its file is gone with that."""
         if self.trial and self.settings.output and state == State.succeeded.value:
-            fetch(f"{self.settings.output}/{METRICS}", self.folder / METRICS)
+            fetch(f"{self.settings.output}/{CURVES}", self.folder / CURVES)
             self.trial.result(self.folder)
 
     def _prepare(self) -> dict[str, str]:
