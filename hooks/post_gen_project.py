@@ -18,7 +18,7 @@ ONLY = {
     "gcp": """
         .github/actions/cloud-login .github/workflows/train.yml .github/workflows/janitor.yml infra
         src/*/janitor.py src/*/cloud/chores.py src/*/cloud/github.py src/*/cloud/janitor.py src/*/cloud/report.py
-        src/*/cloud/reports.py src/*/cloud/survey.py tests/test_github.py tests/test_janitor.py
+        src/*/cloud/reports.py src/*/cloud/survey.py tests/test_github.py tests/janitor
         configs/cloud/vertex.yaml src/*/cloud/google.py src/*/cloud/google_errors.py src/*/cloud/registry.py
         src/*/cloud/vertex.py src/*/cloud/vertex_quotas.py src/*/cloud/doctor.py src/*/cloud/inputs.py
         configs/cloud/gce.yaml src/*/cloud/google_backend.py src/*/cloud/gce.py src/*/cloud/gce_*

@@ -38,7 +38,7 @@ src/PACKAGE/evaluate.py src/PACKAGE/identity.py src/PACKAGE/launch.py src/PACKAG
 src/PACKAGE/runs.py src/PACKAGE/storage.py src/PACKAGE/sweep.py src/PACKAGE/sweeper.py src/PACKAGE/train.py
 src/PACKAGE/trials.py src/PACKAGE/cloud/trials.py src/PACKAGE/cloud/worker/trial.py src/PACKAGE/cloud/worker/secrets.py
 src/PACKAGE/cloud/__init__.py src/PACKAGE/cloud/worker/attempts.py src/PACKAGE/cloud/worker/notebook.py src/PACKAGE/cloud/backends.py
-src/PACKAGE/cloud/worker/cluster.py src/PACKAGE/cloud/code.py src/PACKAGE/cloud/docker.py src/PACKAGE/cloud/job.py
+src/PACKAGE/cloud/worker/cluster.py src/PACKAGE/cloud/checkpoint.py src/PACKAGE/cloud/code.py src/PACKAGE/cloud/docker.py src/PACKAGE/cloud/job.py
 src/PACKAGE/cloud/search.py src/PACKAGE/cloud/ledger.py src/PACKAGE/cloud/local.py src/PACKAGE/cloud/worker/observed.py src/PACKAGE/cloud/worker/overlay.py
 src/PACKAGE/cloud/places.py src/PACKAGE/cloud/plan.py src/PACKAGE/cloud/prices.csv
 src/PACKAGE/cloud/prices.py src/PACKAGE/cloud/worker/pull.py src/PACKAGE/cloud/records.py
@@ -64,7 +64,9 @@ GOOGLE_FILES = """
 .github/actions/cloud-login/action.yml .github/workflows/janitor.yml .github/workflows/train.yml
 configs/cloud/vertex.yaml src/PACKAGE/janitor.py src/PACKAGE/cloud/chores.py src/PACKAGE/cloud/github.py
 src/PACKAGE/cloud/janitor.py src/PACKAGE/cloud/report.py src/PACKAGE/cloud/reports.py
-src/PACKAGE/cloud/survey.py tests/test_github.py tests/test_janitor.py
+src/PACKAGE/cloud/survey.py tests/test_github.py tests/janitor/__init__.py tests/janitor/conftest.py tests/janitor/test_jobs.py
+tests/janitor/test_launches.py tests/janitor/test_money.py tests/janitor/test_reports.py
+tests/janitor/test_troubles.py tests/janitor/world.py
 infra/checks.sh infra/cleanup.json infra/common.sh infra/destroy infra/launcher.yaml infra/lifecycle.json
 infra/machines.sh infra/names.sh infra/setup infra/trainer.yaml
 src/PACKAGE/cloud/doctor.py src/PACKAGE/cloud/google.py src/PACKAGE/cloud/google_errors.py
