@@ -84,8 +84,13 @@ class BakedProject:
 
 
 def clean_env(**env: str) -> dict[str, str]:
-    """This process's environment without what belongs to the template's own tools, and with `env` added."""
-    return {k: v for k, v in os.environ.items() if k not in FOREIGN} | env
+    """This process's environment without what belongs to the template's own tools, and with `env` added.
+
+    One thread computes, unless `env` says otherwise: with other tests on the machine several wait for each other up
+    to fifteen times as long as they compute, and a fork waits for threads that it does not have.
+    """
+    kept = {k: v for k, v in os.environ.items() if k not in FOREIGN}
+    return kept | {"OMP_NUM_THREADS": "1"} | env
 
 
 @functools.cache

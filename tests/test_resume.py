@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from baking import BakedProject, clean_env
 
-# OMP_NUM_THREADS=1 below: a fork of a process with a pool of threads would wait for threads that it has not.
 QUICK = ("tracking=none", "evaluate=false", "model.width=16", "trainer.log_every=3")
 
 
@@ -22,7 +21,7 @@ def project(demo_project: BakedProject) -> BakedProject:
 
 
 def train(project: BakedProject, *overrides: str, check: bool = True):
-    return project.run(".venv/bin/train", *overrides, check=check, OMP_NUM_THREADS="1")
+    return project.run(".venv/bin/train", *overrides, check=check)
 
 
 def outcome(project: BakedProject, run: str) -> tuple[bytes, list[dict]]:
@@ -40,9 +39,7 @@ def test_killed_many_times_it_ends_with_the_same_bits_and_log(project: BakedProj
     seed = random.randrange(10**6)
     script = Path(__file__).with_name("kill_often.py")
     shutil.rmtree(project.folder / "runs/killed", ignore_errors=True)
-    result = project.run(
-        ".venv/bin/python", str(script), project.package, "40", str(seed), *settings, OMP_NUM_THREADS="1"
-    )
+    result = project.run(".venv/bin/python", str(script), project.package, "40", str(seed), *settings)
     killed = re.search(r"killed (\d+) times, (\d+) of them while a checkpoint", result.stdout)
     assert killed, result.stdout + result.stderr
     assert int(killed[1]) >= 20, f"seed {seed}: {killed[0]}"
@@ -55,7 +52,7 @@ def stop_midway(project: BakedProject, *command: str) -> tuple[int, str]:
     process = subprocess.Popen(
         [project.folder / ".venv/bin" / command[0], *command[1:]],
         cwd=project.folder,
-        env=clean_env(OMP_NUM_THREADS="1"),
+        env=clean_env(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -83,11 +80,11 @@ def test_two_processes_that_are_stopped_continue_to_the_same_bits(project: Baked
     module = ("-m", f"{project.package}.train", *QUICK, "trainer.max_epochs=8")
     command = ("torchrun", "--nproc-per-node=2", *module)
     torchrun = (f".venv/bin/{command[0]}", *command[1:])
-    project.run(*torchrun, "run.id=pair", OMP_NUM_THREADS="1")
+    project.run(*torchrun, "run.id=pair")
     status, said = stop_midway(project, *command, "run.id=stopped-pair")
     assert status != 0
     assert said.count("is saved at step") == 1
-    again = project.run(*torchrun, "run.id=stopped-pair", OMP_NUM_THREADS="1")
+    again = project.run(*torchrun, "run.id=stopped-pair")
     assert again.stdout.count("Run stopped-pair goes on at") == 1
     assert outcome(project, "stopped-pair") == outcome(project, "pair")
 
@@ -100,9 +97,7 @@ def in_small_disk(project: BakedProject):
     # The second way is for a CI runner, which may forbid the first and allows sudo.
     for way in (("unshare", "-rm"), ("sudo", "-n", "-E", "unshare", "-m")):
         if shutil.which(way[0]) and not project.run(*way, "sh", "-c", mount, check=False).returncode:
-            return lambda script: project.run(
-                *way, "sh", "-c", f"{mount}\n{script}", check=False, OMP_NUM_THREADS="1"
-            )
+            return lambda script: project.run(*way, "sh", "-c", f"{mount}\n{script}", check=False)
     return pytest.skip("this machine does not let us mount a small disk (unshare -rm)")
 
 

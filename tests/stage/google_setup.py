@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from stage.gcloud_server import gcloud
 from stage.gh_program import GitHub
 from stage.google_apis import READS, answer
 from stage.google_project import Project
@@ -103,15 +104,14 @@ class Setup:
 @contextmanager
 def google_setup(folder: Path, repository: str = "octo-org/leaves") -> Iterator[Setup]:
     """An empty project and a new repository; `folder` is for the programs' own files. Needs gcloud and openssl."""
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
+    if shutil.which("gcloud") is None:
         pytest.skip("gcloud is not installed: the Google Cloud CLI is needed to try cloud-setup")
     folder.mkdir(parents=True, exist_ok=True)
     setup = Setup(folder)
     GitHub(repository=repository).save(folder / "github.json")
     certificate = _certificate(folder)
     with serving(_proxy(setup, certificate)) as url:
-        setup.env = _environment(folder, gcloud, certificate, url)
+        setup.env = _environment(folder, certificate, url)
         yield setup
     unknown = [call for call in setup.requests if call.code == 501]
     assert not unknown, f"the stand-in knows no such method: {unknown}"
@@ -165,7 +165,7 @@ def _proxy(setup: Setup, certificate: Path) -> type[_Handler]:
     return Proxy
 
 
-def _environment(folder: Path, gcloud: str, certificate: Path, url: str) -> dict[str, str]:
+def _environment(folder: Path, certificate: Path, url: str) -> dict[str, str]:
     """What makes gcloud and gh come here, with a record of their command lines in commands.log."""
     programs, config = folder / "bin", folder / "gcloud"
     programs.mkdir()
@@ -175,7 +175,7 @@ def _environment(folder: Path, gcloud: str, certificate: Path, url: str) -> dict
     # What a program was started with is what `ps` shows to everybody on the machine; so is its environment, to its user.
     _program(
         programs / "gcloud",
-        f'cat /proc/$$/environ >> {folder}/environments.log\necho "gcloud $*" >> {log}\nexec {gcloud} "$@"',
+        f'cat /proc/$$/environ >> {folder}/environments.log\necho "gcloud $*" >> {log}\nexec {gcloud()} "$@"',
     )
     _program(programs / "gh", f'echo "gh $*" >> {log}\nexec {sys.executable} {GH} {folder}/github.json "$@"')
     address = urllib.parse.urlsplit(url)
