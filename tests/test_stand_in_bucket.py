@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,17 @@ def test_an_upload_in_one_piece_must_not_replace_what_it_says_is_not_there(store
     assert store.read("a/one") == b"first"
     assert ask(url, body=b"second")[0] == 200
     assert store.read("a/one") == b"second"
+
+
+def test_of_uploads_that_replace_the_same_content_one_succeeds(store: Bucket):
+    url = f"{store.url}/upload/storage/v1/b/{store.name}/o?uploadType=media&name=a%2Fone"
+    assert store.generation("a/one") == "0"
+    ask(url, body=b"first")
+    replaces = f"{url}&ifGenerationMatch={store.generation('a/one')}"
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: ask(replaces, body=b"%d" % number)[0], range(8)))
+    assert sorted(answers) == [200] + [412] * 7
+    assert store.read("a/one") == b"%d" % answers.index(200)
 
 
 def test_the_bucket_says_what_is_permitted_and_where_it_is(store: Bucket, client: storage.Bucket):

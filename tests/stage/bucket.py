@@ -94,6 +94,7 @@ class Bucket:
         self.location: str | None = None
         self.open = 0  # requests that are not over
         self.sessions: dict[str, Session] = {}  # resumable uploads by their id
+        self.conditional = threading.Lock()  # held by an upload that has a condition
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
 
@@ -165,6 +166,14 @@ class Bucket:
         return self._direct(
             "GET", f"/storage/v1/b/{self.name}/o/{urllib.parse.quote(name, safe='')}?alt=media"
         )
+
+    def generation(self, name: str) -> str:
+        """Which of its contents an object has; "0" where there is none."""
+        path = f"/storage/v1/b/{self.name}/o/{urllib.parse.quote(name, safe='')}"
+        try:
+            return str(json.loads(self._direct("GET", path))["generation"])
+        except KeyError:
+            return "0"
 
     def write(self, name: str, content: bytes) -> None:
         """Puts an object there, as somebody else would."""

@@ -54,10 +54,9 @@ class Proxy(BaseHTTPRequestHandler):
                 self.path.partition("?")[0],
             ):
                 self._permissions(exchange)
-            elif self._is_there_already():
-                for block in self._body():
-                    exchange.sent += len(block)
-                self._own(exchange, 412, _error(412))
+            elif wanted := self._condition():
+                with self.bucket.conditional:
+                    self._forward_if(wanted, exchange, fault)
             else:
                 self._forward(exchange, fault)
         except (_Cut, ConnectionError, http.client.HTTPException, OSError):
@@ -115,18 +114,27 @@ class Proxy(BaseHTTPRequestHandler):
         finally:
             connection.close()
 
-    def _is_there_already(self) -> bool:
-        """Whether an upload in one piece is for an object that must not be there and is: the emulator does not look."""
+    def _condition(self) -> tuple[str, str] | None:
+        """The name of an object that is uploaded in one piece, and the generation that it must have until then.
+
+        The emulator does not look at it. "0" is the generation of what is not there.
+        """
         path, _, query = self.path.partition("?")
         asked = {name: values[0] for name, values in urllib.parse.parse_qs(query).items()}
-        simple = path.startswith("/upload/") and asked.get("uploadType") == "media"
-        if not simple or asked.get("ifGenerationMatch") != "0":
-            return False
-        try:
-            self.bucket.read(asked.get("name", ""))
-        except KeyError:
-            return False
-        return True
+        if not path.startswith("/upload/") or asked.get("uploadType") != "media":
+            return None
+        wanted = asked.get("ifGenerationMatch")
+        return (asked.get("name", ""), wanted) if wanted else None
+
+    def _forward_if(self, wanted: tuple[str, str], exchange: Exchange, fault: Fault) -> None:
+        """Passes an upload on if the object has the generation that is asked for; nobody else may upload meanwhile."""
+        name, generation = wanted
+        if self.bucket.generation(name) == generation:
+            self._forward(exchange, fault)
+            return
+        for block in self._body():
+            exchange.sent += len(block)
+        self._own(exchange, 412, _error(412))
 
     def _session(self) -> tuple[Session | None, tuple[int, int] | None]:
         """The upload session that a request belongs to, and the first and last byte of its piece (None: a question)."""

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from fsspec.implementations.local import LocalFileSystem
 
 from .errors import UserError
-from .storage import PRECONDITION_FAILED, _first_status, _open, _part, _persist
+from .storage import _is_taken, _open, _part, _persist
 
 ATTEMPTS = 50  # of writers who are in each other's way; each time one of them gets through
 LONGEST_PAUSE = 0.5  # seconds between two of them
@@ -77,7 +77,7 @@ def _replace(filesystem: Any, remote: str, text: str, generation: str) -> bool:
     try:
         filesystem.call("POST", url, data=text.encode(), **query)
     except Exception as error:
-        if _first_status(error) == PRECONDITION_FAILED:
+        if _is_taken(error):
             return False
         raise
     return True

@@ -161,7 +161,7 @@ def write_text(uri: str, text: str, new: bool = False, patience: float | None = 
             else:
                 filesystem.pipe_file(remote, text.encode(), mode="create" if new else "overwrite")
         except Exception as error:
-            if isinstance(error, FileExistsError) or _first_status(error) == PRECONDITION_FAILED:
+            if _is_taken(error):
                 content: Any = filesystem.cat_file(remote)
                 return content == text.encode()
             raise
@@ -241,6 +241,11 @@ def _passing(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in PASSING_ERRNO:
         return True
     return bool(PASSING_CLASSES & {kind.__name__ for kind in type(error).__mro__})
+
+
+def _is_taken(error: BaseException) -> bool:
+    """Tell whether a condition on what is there did not hold; gcsfs has an error of its own for that."""
+    return isinstance(error, FileExistsError) or _first_status(error) == PRECONDITION_FAILED
 
 
 def _first_status(error: BaseException | None) -> int | None:
