@@ -7,6 +7,7 @@ import time
 
 import pytest
 import yaml
+from stage.patience import deadline
 from stage.scene import Stage
 from stage.vertex import CANCELLED, SUCCEEDED, TuningJob
 
@@ -98,9 +99,9 @@ def test_what_cannot_be_a_tuning_job_is_refused_by_its_name(
 def test_stopping_a_sweep_ends_all_its_trials(stage: Stage) -> None:
     stage.launch(*SHORT, "run.id=endless-sweep", "trainer.max_epochs=100000", "checkpoint.steps=50")
     sweep = stage.vertex.sweep("endless-sweep")
-    deadline = time.monotonic() + 200
+    until = deadline(200)
     while sum("epoch 1/" in line for line in sweep.lines()) < 2:
-        assert time.monotonic() < deadline, sweep.lines()[-40:]
+        assert time.monotonic() < until, sweep.lines()[-40:]
         time.sleep(0.1)
     assert "0 of 3 trials" in stage.run("runs", "sweep", "endless-sweep").stdout
     stage.run("runs", "stop", "endless-sweep")

@@ -21,6 +21,7 @@ from stage.compute_rules import ComputeError, prepare
 from stage.compute_vms import GONE, Machine, Settings
 from stage.compute_writes import Writes, gpu_metric
 from stage.google_identity import Identity
+from stage.patience import deadline
 from stage.rest import Answer, Handle, LostAnswerError, Request, RequestError, serve
 
 __all__ = ["GONE", "Compute", "Fault", "Machine", "compute"]
@@ -111,9 +112,9 @@ class Compute:
 
     def wait(self, machine: Machine, states: Iterable[str] = (GONE,), timeout: float = 120) -> Machine:
         """Waits until a VM is in one of the states; raises AssertionError with its console if it is not in time."""
-        deadline, states = time.monotonic() + timeout, set(states)
+        until, states = deadline(timeout), set(states)
         while machine.status not in states:
-            if time.monotonic() > deadline or machine.status == GONE:
+            if time.monotonic() > until or machine.status == GONE:
                 tail = "\n".join((machine.console() + "\n".join(machine.lines())).splitlines()[-60:])
                 raise AssertionError(
                     f"{machine.name} is {machine.status} rather than {sorted(states)}:\n{tail}"
@@ -123,7 +124,7 @@ class Compute:
 
     def wait_for_line(self, machine: Machine, pattern: str, timeout: float = 120, count: int = 1) -> str:
         """Waits until a VM's containers, or its console, have printed `count` lines with a regular expression."""
-        deadline = time.monotonic() + timeout
+        until = deadline(timeout)
         while True:
             over = machine.status in (GONE, "TERMINATED")
             found = [
@@ -133,7 +134,7 @@ class Compute:
             ]
             if len(found) >= count:
                 return found[count - 1]
-            if over or time.monotonic() > deadline:
+            if over or time.monotonic() > until:
                 tail = "\n".join((machine.console() + "\n".join(machine.lines())).splitlines()[-60:])
                 raise AssertionError(
                     f"{len(found)} lines rather than {count} with {pattern!r} ({machine.status}):\n{tail}"

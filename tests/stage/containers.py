@@ -37,7 +37,7 @@ def docker(*arguments: str, check: bool = True, timeout: float = 300) -> subproc
 def require() -> None:
     """Skips the test, with a reason, where no Docker engine answers."""
     try:
-        answer = docker("version", "--format", "{{.Server.Version}}", check=False, timeout=30)
+        answer = docker("version", "--format", "{{.Server.Version}}", check=False, timeout=120)
     except (OSError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"Docker does not run ({error}); `make engine` prepares it")
     if answer.returncode:

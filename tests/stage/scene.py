@@ -25,7 +25,7 @@ from stage.vertex import TrainingJob, Vertex, vertex
 
 QUICK = """
 check test:
-	uv run --no-sync python -c "import torch"
+	uv run --no-sync train --help
 """
 
 

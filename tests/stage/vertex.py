@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from stage import containers
 from stage.cloud_logging import list_entries, page
 from stage.google_identity import Identity
+from stage.patience import deadline
 from stage.rest import Answer, Request, RequestError, serve
 from stage.vertex_checks import check_account, check_machines, check_place
 from stage.vertex_filter import LogFilter, job_filter
@@ -95,9 +96,9 @@ class Vertex:
         Raises:
             AssertionError: it is not in time; with what its trials printed last.
         """
-        sweep, deadline = self.sweep(name), time.monotonic() + timeout
+        sweep, until = self.sweep(name), deadline(timeout)
         while sweep.state not in OVER:
-            if time.monotonic() > deadline:
+            if time.monotonic() > until:
                 tail = "\n".join(sweep.lines()[-60:])
                 raise AssertionError(f"{sweep.state}: {json.dumps(sweep.json()['trials'])}\n{tail}")
             time.sleep(0.05)
@@ -111,9 +112,9 @@ class Vertex:
         """
         job = self.job(job) if isinstance(job, str) else job
         wanted = {state if state.startswith("JOB_STATE_") else f"JOB_STATE_{state}" for state in states}
-        deadline = time.monotonic() + timeout
+        until = deadline(timeout)
         while job.state not in wanted:
-            if time.monotonic() > deadline or job.state in OVER:
+            if time.monotonic() > until or job.state in OVER:
                 tail = "\n".join(job.lines()[-40:])
                 raise AssertionError(
                     f"{job.state} rather than {sorted(wanted)}: {job.resource.get('error')}\n{tail}"
@@ -126,13 +127,13 @@ class Vertex:
     ) -> str:
         """Waits until a job has printed `count` lines that a regular expression is found in; gives the last of them."""
         job = self.job(job) if isinstance(job, str) else job
-        deadline = time.monotonic() + timeout
+        until = deadline(timeout)
         while True:
             over = job.state in OVER
             found = [line for line in job.lines() if re.search(pattern, line)]
             if len(found) >= count:
                 return found[count - 1]
-            if over or time.monotonic() > deadline:
+            if over or time.monotonic() > until:
                 tail = "\n".join(job.lines()[-40:])
                 raise AssertionError(
                     f"{len(found)} lines rather than {count} with {pattern!r} ({job.state}):\n{tail}"
