@@ -64,7 +64,8 @@ def _trial(home: str, note: dict[str, Any], over: bool) -> Trial:
     if outcome:
         return Trial(run_id, _plain(note), outcome.get("objective"), str(outcome.get("state")))
     state = "stopped" if over else "running"
-    return Trial(run_id, _plain(note), _newest(f"{home}/{run_id}/{records.CURVES}", objective), state)
+    newest = _newest(f"{home}/{run_id}/{records.CURVES}", objective)
+    return Trial(run_id, _plain(note), newest, state)
 
 
 def _plain(note: dict[str, Any]) -> dict[str, Any]:
