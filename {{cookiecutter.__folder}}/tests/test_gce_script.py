@@ -107,7 +107,7 @@ class Guest:
     def run(self, *statuses: Any) -> str:
         """Run the startup script to its end, and give what it said."""
         process = self.start(*statuses)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, said
         return said
 
@@ -261,11 +261,11 @@ def test_before_the_time_limit_the_worker_is_told_and_the_run_is_over(guest):
 
 def test_a_machine_that_is_taken_away_tells_the_worker_and_starts_no_other(guest):
     process = guest.start("wait", 0, 0)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 600
     while not guest.docker("run") and time.monotonic() < until:
         time.sleep(0.05)
-    guest.start("wait", 0, 0, script="gce_shutdown.sh").wait(30)
-    process.communicate(timeout=30)
+    guest.start("wait", 0, 0, script="gce_shutdown.sh").wait(600)
+    process.communicate(timeout=600)
     assert guest.docker("stop") == [["stop", "--time", "25", "slug-run-1-1"]]
     assert len(guest.docker("run")) == 1
     assert guest.outcomes == []  # it goes on, on another

@@ -383,7 +383,7 @@ def test_a_reader_that_leaves_is_no_error(words, tmp_path):
     )
     assert process.stdout
     process.stdout.close()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 141
     assert "Error" not in said
     assert "Exception" not in said

@@ -57,7 +57,7 @@ def state(backend: local.Local) -> State | None:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < until, "it never came about"
         time.sleep(0.02)

@@ -23,7 +23,7 @@ def execute(folder, **settings):
     code[0].source += "".join(f"\n{name} = {value!r}" for name, value in settings.items())
     (folder / "notebooks").mkdir(exist_ok=True)
     resources = {"metadata": {"path": str(folder / "notebooks")}}
-    NotebookClient(notebook, kernel_name="python3", timeout=120, resources=resources).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=600, resources=resources).execute()
     outputs = [output for cell in code for output in cell.outputs]
     text = "".join(output.get("text", "") for output in outputs)
     pictures = sum("image/png" in output.get("data", {}) for output in outputs)

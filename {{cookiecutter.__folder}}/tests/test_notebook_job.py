@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < until, "it never came about"
         time.sleep(0.1)
@@ -163,7 +163,7 @@ class Running:
         assert self.process.poll() is None, self.process.communicate()[0]
 
     def end(self) -> tuple[int, str]:
-        said, _ = self.process.communicate(timeout=120)
+        said, _ = self.process.communicate(timeout=600)
         return self.process.returncode, said
 
     @property

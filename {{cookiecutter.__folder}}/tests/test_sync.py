@@ -257,7 +257,7 @@ def test_uploads_run_beside_a_training_that_writes_all_the_time(mirror, here, bu
     thread.start()
     mirror.start()
     seen = set()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while len(seen) < 5 and time.monotonic() < until:
         for name in os.listdir(bucket / "checkpoints") if (bucket / "checkpoints").exists() else []:
             if not name.startswith("."):

@@ -45,13 +45,18 @@ def _unpack(packed: Path, folder: Path, uri: str) -> None:
         with tarfile.open(packed, "r:gz") as archive:
             members = archive.getmembers()
             for member in members:
-                if member.name.split("/")[0] not in PARTS or not (
-                    member.isfile() or member.isdir()
-                ):
+                if not _is_code(member):
                     raise UserError(f"The code at {uri} holds {member.name}, which is no code.")
-            archive.extractall(folder, members, filter="data")
+            if hasattr(tarfile, "data_filter"):  # Python 3.11 has it since 3.11.4
+                archive.extraction_filter = tarfile.data_filter
+            archive.extractall(folder, members)  # noqa: S202 - looked through above
     except (tarfile.TarError, OSError, EOFError) as error:
         raise UserError(f"The code at {uri} cannot be unpacked ({error}).") from error
+
+
+def _is_code(member: tarfile.TarInfo) -> bool:
+    first, *inner = member.name.split("/")
+    return first in PARTS and ".." not in inner and (member.isfile() or member.isdir())
 
 
 def _replace(new: Path, old: Path) -> None:
