@@ -40,7 +40,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
         yield stage
 
 
-# The life of one project, one step after the other: each takes gcloud about half a minute.
+# The life of one project, one step after the other: each takes half a minute.
 
 
 @pytest.fixture(scope="module")
