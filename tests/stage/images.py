@@ -11,7 +11,7 @@ from stage.containers import docker, program
 from stage.registry import manifest
 
 
-def build(folder: Path, tag: str, *options: str, timeout: float = 1200) -> None:
+def build(folder: Path, tag: str, *options: str, timeout: float = 2400) -> None:
     """Builds the folder's Dockerfile with BuildKit; raises AssertionError with its last words if that fails.
 
     Args:
@@ -33,7 +33,7 @@ def build(folder: Path, tag: str, *options: str, timeout: float = 1200) -> None:
     assert result.returncode == 0, result.stdout.decode(errors="replace")[-4000:]
 
 
-def push(tag: str, target: str, timeout: float = 1200) -> str:
+def push(tag: str, target: str, timeout: float = 2400) -> str:
     """Pushes an image as HOST/NAME:REFERENCE to a registry of the stage; gives its digest there."""
     docker("tag", tag, target)
     try:
