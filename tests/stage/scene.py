@@ -20,7 +20,6 @@ from stage.google_identity import Account, Identity, identity
 from stage.google_project import NUMBER, PROJECT
 from stage.google_roles import grants
 from stage.google_setup import Setup, google_setup
-from stage.heavy_layer import push_heavy_layer
 from stage.registry import registry
 from stage.vertex import TrainingJob, Vertex, vertex
 
@@ -183,8 +182,6 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
         makefile = project.read("Makefile")
         scene.commit("Which data", Makefile=re.sub(r"(?m)^(check|test):.*\n(\t.*\n)+", "", makefile) + QUICK)
         opened.callback(remove_images, host)
-        if "STAGE_REGISTRY" not in os.environ:
-            push_heavy_layer(project.folder, image)
         yield scene
 
 
