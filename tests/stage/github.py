@@ -224,6 +224,8 @@ class GitHub:
         cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True)
         tools[cache.stdout.strip()] = "/opt/stage/uv-cache"
         options = [f"--volume={here}:{there}" for here, there in tools.items()]
+        # In memory: act waits only so long until Docker has removed tens of thousands of links.
+        options.append(f"--tmpfs={self.checkout}/.venv:exec")
         env = {
             "STAGE_TOOLS": "/opt/stage",
             "STAGE_RIGHTS": "/opt/stage/rights",
