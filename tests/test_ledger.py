@@ -1,8 +1,8 @@
 """What several programs change in a bucket at the same moment, by the client that talks to Google."""
 
 import json
-import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,10 +54,13 @@ def together(project: BakedProject, program: str, uri: str, store: Bucket, folde
         )
         for me in "abcd"
     ]
-    while len([name for name in os.listdir(folder) if name.startswith("ready-")]) < len(running):
-        assert not any(process.poll() for process in running)
+    while len(list(folder.glob("ready-*"))) < len(running):
+        assert all(process.poll() is None for process in running)
+        time.sleep(0.05)
+    # All of them have read before the first has written.
+    store.fail("POST", "/upload/", seconds=1, times=len(running))
     (folder / "begin").touch()
-    return [process.communicate(timeout=120)[1] for process in running]
+    return [process.communicate(timeout=600)[1] for process in running]
 
 
 def test_no_change_is_lost(demo_project: BakedProject, store: Bucket, tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+BLOCK = 1 << 16
 
 
 @functools.cache
@@ -57,10 +60,12 @@ def serve(path: str, sdk: str) -> None:
             client.close()
 
 
-def _answer(client: socket.socket, gcloud_main) -> None:
+def _answer(client: socket.socket, gcloud_main: Any) -> None:
     """Runs one command in a process of its own, and tells its exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    message, files, _, _ = socket.recv_fds(client, 1 << 20, 3)
+    message, files, _, _ = socket.recv_fds(client, BLOCK, 3)
+    while block := client.recv(BLOCK):
+        message += block
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
@@ -82,7 +87,10 @@ def run(path: str, arguments: list[str]) -> int:
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(path)
         given = {"arguments": arguments, "folder": os.getcwd(), "env": dict(os.environ)}
-        socket.send_fds(server, [json.dumps(given).encode()], [0, 1, 2])
+        message = json.dumps(given).encode()
+        sent = socket.send_fds(server, [message], [0, 1, 2])
+        server.sendall(message[sent:])
+        server.shutdown(socket.SHUT_WR)
         return int(server.recv(16) or 1)
 
 

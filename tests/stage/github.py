@@ -21,7 +21,7 @@ from baking import clean_env
 
 from stage import containers
 from stage.github_api import Api, github_api
-from stage.github_runs import WorkflowRun, read_run, run_act, was_hindered
+from stage.github_runs import WorkflowRun, read_run, run_act
 from stage.workflows import (
     ACTIONS,
     RefusedWorkflowError,
@@ -38,7 +38,6 @@ __all__ = ["GitHub", "WorkflowRun", "github"]
 
 RUNNER = "stage-runner:latest"  # `make engine` makes it
 NAME = "octo-org/octo-repo"
-ATTEMPTS = 2  # of act itself
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # the same place on every Debian
 # How this machine reaches the package registries, if it needs to be told.
@@ -205,15 +204,11 @@ class GitHub:
         permissions = token_permissions(self._workflows(), workflow)
         if not trusted:
             permissions = dict.fromkeys(permissions, "read")
-        said, status = "", 1
-        for _ in range(ATTEMPTS):
-            with self.api.token(permissions) as token, log.open("wb") as output:
-                command = [*self._command(event, workflow, path), f"--secret=GITHUB_TOKEN={token}"]
-                status = run_act(command, self.checkout, output)
-            said = log.read_text(errors="replace")
-            if not was_hindered(said, status):
-                break
-        return read_run(workflow, self._workflows()[workflow]["jobs"], said, status)
+        with self.api.token(permissions) as token, log.open("wb") as output:
+            command = [*self._command(event, workflow, path), f"--secret=GITHUB_TOKEN={token}"]
+            status = run_act(command, self.checkout, output)
+        jobs = self._workflows()[workflow]["jobs"]
+        return read_run(workflow, jobs, log.read_text(errors="replace"), status)
 
     def _command(self, event: str, workflow: str, payload: Path) -> list[str]:
         tools = {

@@ -57,15 +57,6 @@ def run_act(command: list[str], folder: Path, output: IO[bytes]) -> int:
     return process.returncode
 
 
-def was_hindered(output: str, status: int) -> bool:
-    """Tells whether act gave up a workflow only because Docker took long to remove what one job had left.
-
-    It waits ten seconds for that, and the machine may be busy. What has launched something is not to be run again.
-    """
-    slow = "Error occurred running finally" in output and "context deadline exceeded" in output
-    return status != 0 and slow and "/launch " not in output
-
-
 def read_run(workflow: str, names: Iterable[str], output: str, status: int) -> WorkflowRun:
     """Reads act's lines of JSON.
 

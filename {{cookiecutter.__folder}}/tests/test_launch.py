@@ -16,7 +16,7 @@ import pytest
 from {{ cookiecutter.package_name }} import launch
 from {{ cookiecutter.package_name }}.cloud import backends, code, ledger, records
 from {{ cookiecutter.package_name }}.cloud.job import Problem, State
-from {{ cookiecutter.package_name }}.errors import UserError
+from {{ cookiecutter.package_name }}.errors import UserError, readers_may_leave
 
 from .fake_backend import DIGEST, FakeBackend
 
@@ -387,6 +387,11 @@ def test_a_reader_that_leaves_is_no_error(words, tmp_path):
     assert process.returncode == 141
     assert "Error" not in said
     assert "Exception" not in said
+
+
+def test_another_pipe_that_breaks_is_an_error():
+    with pytest.raises(BrokenPipeError), readers_may_leave():
+        raise BrokenPipeError("a connection")
 
 
 def test_help_shows_the_settings_and_where_one_can_train(tmp_path):

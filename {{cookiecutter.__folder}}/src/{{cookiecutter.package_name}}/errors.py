@@ -21,6 +21,17 @@ def readers_may_leave() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
+        if not _reader_has_left():  # it is a connection, or a program that was started
+            raise
         # Else Python would complain of what it cannot write at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CLOSED_PIPE)
+
+
+def _reader_has_left() -> bool:
+    """Tell whether there is output that nobody takes any more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from contextlib import suppress
+
+from .errors import readers_may_leave
 
 
 def main() -> None:
@@ -23,10 +26,12 @@ def main() -> None:
 
     def say(line: str) -> None:
         done.append(line)
-        print(line, flush=True)
+        with suppress(BrokenPipeError):  # nothing keeps running because a reader has left
+            print(line, flush=True)
 
     try:
-        troubles = tidy(places(), github.connect(), arguments.dry_run, say)
+        with readers_may_leave():
+            troubles = tidy(places(), github.connect(), arguments.dry_run, say)
     except KeyboardInterrupt:
         sys.exit(130)
     for line in troubles:

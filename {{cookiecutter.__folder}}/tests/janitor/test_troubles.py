@@ -119,6 +119,16 @@ def test_it_says_what_it_did(program, cloud):
     assert program() == (0, f"one: {line.format('ped')}", "")
 
 
+def test_a_reader_that_leaves_keeps_nothing_running(program, cloud, monkeypatch):
+    def leave(*words: str, **options: object) -> None:
+        raise BrokenPipeError
+
+    cloud.statuses = [job("old"), job("older")]
+    monkeypatch.setattr("builtins.print", leave)
+    assert program()[0] == 0
+    assert cloud.stopped == ["old", "older"]
+
+
 def test_without_a_login_it_ends_with_one_sentence(program, cloud):
     cloud.refusal = "There is no login; log in."
     assert program() == (1, "", "one: There is no login; log in.\n")
