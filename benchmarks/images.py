@@ -18,11 +18,12 @@ from packaging.markers import Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 from servers import Environment
-from stage import containers, images
+from stage import containers
+from stage import images
 from stage.bucket import bucket
-from stage.google_identity import identity
+from stage.google.identity import identity
 from stage.registry import blobs, layers, registry
-from stage.vertex import vertex
+from stage.google.vertex import vertex
 
 OURS, SINGLE = "bench-image:ours", "bench-image:single-stage"
 MARK = "single-stage-of-the-benchmark"  # finds its gigabytes in the build cache

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from baking import BakedProject, clean_env
 from google.protobuf import json_format
 from measure import Result, alternate, ratios, summary, timed
-from stage import vertex_rules
+from stage.google import vertex_rules
 from stage.rest import Answer, Request, RequestError, serve
 
 REGION = "us-central1"

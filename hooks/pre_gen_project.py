@@ -26,7 +26,7 @@ TAKEN = """
     adlfs aiohttp alembic anyio attr attrs azure azure_storage_blob boto3 botocore certifi click cycler dill
     docker dvc dvc_azure dvc_data dvc_gs dvc_objects dvc_render dvc_s3 dvc_studio_client dvc_task filelock
     flufl fsspec functorch gcsfs git gitdb gitpython google hatchling hydra hydra_core hydra_optuna_sweeper
-    hydra_plugins idna ipykernel ipython jinja2 joblib jupyter jupyterlab kiwisolver lightning_utilities
+    hydra_plugins idna ipykernel ipython jinja2 joblib jupyter jupyterlab kiwisolver launcher lightning_utilities
     markdown matplotlib mpl_toolkits mpmath nbclient nbformat networkx numpy nvidia omegaconf optuna
     packaging pandas pathspec pil pillow pip platformdirs pluggy pre_commit pre_commit_hooks protobuf psutil
     py pydantic pygments pylab pyparsing pyright pytest pyyaml requests rich ruff s3fs safetensors

@@ -9,7 +9,7 @@ import pytest
 from baking import BakedProject, bake_into
 
 if TYPE_CHECKING:
-    from stage.github import WorkflowRun
+    from stage.github.hub import WorkflowRun
     from stage.scene import Stage
 
 Bake = Callable[..., BakedProject]
@@ -40,7 +40,8 @@ def demo_project(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> BakedP
 @pytest.fixture(scope="session")
 def stage(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Stage"]:
     """The default bake with its cloud prepared and its data in the bucket; everything ends with the session."""
-    from stage import containers, scene  # Google's types take seconds to import
+    from stage import containers
+    from stage import scene# Google's types take seconds to import
 
     containers.require()
     project = bake().copy(tmp_path_factory.mktemp("stage") / "cloud-training")

@@ -15,13 +15,13 @@ from baking import BakedProject
 from stage import containers
 from stage.bucket import Bucket, bucket
 from stage.compute import Compute, Machine, compute
-from stage.github import GitHub, github
-from stage.google_identity import Account, Identity, identity
-from stage.google_project import NUMBER, PROJECT
-from stage.google_roles import grants
-from stage.google_setup import Setup, google_setup
+from stage.github.hub import GitHub, github
+from stage.google.identity import Account, Identity, identity
+from stage.google.project import NUMBER, PROJECT
+from stage.google.roles import grants
+from stage.google.setup import Setup, google_setup
 from stage.registry import registry
-from stage.vertex import TrainingJob, Vertex, vertex
+from stage.google.vertex import TrainingJob, Vertex, vertex
 
 QUICK = """
 check test:

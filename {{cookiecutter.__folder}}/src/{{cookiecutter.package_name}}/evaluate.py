@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from .cli import hydra_program
-from .errors import UserError
+from .config import program
+from launcher import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@hydra_program("evaluate")
+@program("evaluate")
 def main(config: DictConfig) -> None:
     """Make the report of a run anew."""
     from .training.distributed import choose_device

@@ -3,10 +3,10 @@
 import hydra
 from omegaconf import DictConfig
 
-from .cli import hydra_program
+from .config import program
 
 
-@hydra_program("prepare")
+@program("prepare")
 def main(config: DictConfig) -> None:
     """Make the data set and say what was made."""
     data = hydra.utils.instantiate(config.data)

@@ -15,9 +15,9 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from .cli import hydra_program
-from .errors import UserError
-from .identity import make_run_id
+from .config import program
+from launcher import UserError
+from launcher import identity
 
 if TYPE_CHECKING:
     from .training.distributed import Processes
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@hydra_program("train")
+@program("train")
 def main(config: DictConfig) -> float | None:
     """Train one run, write its report, and return `config.objective` for a sweep."""
     from .training.distributed import join_processes
@@ -37,7 +37,7 @@ def main(config: DictConfig) -> float | None:
     if not processes.first:
         logging.disable(logging.INFO)  # one process speaks for all
     try:
-        config.run.id = run_id(config.run.id) or processes.from_first(make_run_id())
+        config.run.id = run_id(config.run.id) or processes.from_first(identity.make_run_id())
         folder = RunFolder(config.run.root, config.run.id)
         with folder.locked() if processes.first else nullcontext():
             history = train(config, folder, processes)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import save
 
-from ..errors import UserError
+from launcher import UserError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and making data needs none of it
     from .split import Split

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import storage
-from ..errors import UserError
+from launcher import storage
+from launcher import UserError
 from .base import Arrays, PreparedData
 
 FILES = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..errors import UserError
+from launcher import UserError
 from .base import SPLITS, Arrays, PreparedData
 
 TARGETS = ("mask", "depth")

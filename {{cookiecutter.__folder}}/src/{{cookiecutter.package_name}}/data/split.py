@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import UserError
+from launcher import UserError
 
 
 class Split(Dataset):

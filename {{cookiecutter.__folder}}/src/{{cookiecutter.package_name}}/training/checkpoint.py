@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import xxhash
 
-from ..errors import UserError
+from launcher import UserError
 
 log = logging.getLogger(__name__)
 

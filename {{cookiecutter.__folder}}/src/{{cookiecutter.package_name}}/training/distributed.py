@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ..errors import UserError
+from launcher import UserError
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..config import CheckpointConfig, Precision, TrainerConfig
-from ..errors import UserError
+from launcher import UserError
 from .batches import batches, epoch_order, steps_per_epoch
 from .checkpoint import FORMAT, CheckpointStore
 from .distributed import Processes

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ..errors import UserError
-from ..storage import fetch, list_files
+from launcher import UserError
+from launcher import storage
 from .checkpoint import CheckpointStore, load_checkpoint
 from .distributed import Processes
 from .loop import Trainer
@@ -106,10 +106,10 @@ def _load_path(path: Path, source: str) -> dict[str, Any]:
 def _download(uri: str, folder: Path) -> Path:
     """Fetch a file, or a run's checkpoints, below `folder`."""
     if uri.endswith((".pt", ".safetensors")):
-        fetch(uri, folder / uri.rpartition("/")[2])
+        storage.fetch(uri, folder / uri.rpartition("/")[2])
         return folder / uri.rpartition("/")[2]
-    for name in list_files(f"{uri.rstrip('/')}/checkpoints"):
-        fetch(f"{uri.rstrip('/')}/checkpoints/{name}", folder / "checkpoints" / name)
+    for name in storage.list_files(f"{uri.rstrip('/')}/checkpoints"):
+        storage.fetch(f"{uri.rstrip('/')}/checkpoints/{name}", folder / "checkpoints" / name)
     return folder
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from ..config import check_run_id
-from ..errors import UserError
-from ..identity import git_state
+from launcher import identity
+from launcher import UserError
+from launcher import identity
 
 
 def code_state() -> dict[str, Any]:
@@ -24,7 +24,7 @@ def code_state() -> dict[str, Any]:
 
     A container has no git; there the launch says of which commit its code is.
     """
-    state: dict[str, Any] = git_state()
+    state: dict[str, Any] = identity.git_state()
     state["commit"] = state["commit"] or os.environ.get("RUN_COMMIT") or None
     for name, variable in {"image": "RUN_IMAGE", "code": "RUN_CODE"}.items():
         if value := os.environ.get(variable):
@@ -41,7 +41,7 @@ class RunFolder:
     """
 
     def __init__(self, root: str | Path, run_id: str) -> None:
-        check_run_id(run_id)
+        identity.check_run_id(run_id)
         self.id = run_id
         self.path = Path(root, run_id)
         self.checkpoints = self.path / "checkpoints"

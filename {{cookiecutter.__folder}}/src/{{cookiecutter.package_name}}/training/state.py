@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from ..errors import UserError
+from launcher import UserError
 
 # Settings that decide what is trained. A run may be started again with others than these changed.
 FIXED = ("data", "model", "task", "optimizer", "scheduler", "seed")

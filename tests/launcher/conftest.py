@@ -1,0 +1,51 @@
+"""A project for the launcher to work in: the template's own configuration and training, rendered but not baked."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from baking import ROOT
+from cookiecutter.generate import generate_context
+from cookiecutter.prompt import prompt_for_config
+from jinja2 import Environment, StrictUndefined
+
+TEMPLATE = ROOT / "{{cookiecutter.__folder}}"
+NAMES = {"project_name": "Demo", "bucket": "demo-bucket"}
+
+
+@pytest.fixture(scope="session")
+def project_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the launcher may know of a project, and no more: pyproject.toml, configs, Dockerfile, the training's head."""
+    context = generate_context(str(ROOT / "cookiecutter.json"), extra_context=NAMES)
+    answers = {"cookiecutter": prompt_for_config(context, no_input=True)}
+    root = tmp_path_factory.mktemp("project")
+    jinja = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    package = TEMPLATE / "src/{{cookiecutter.package_name}}"
+    sources = {
+        path: f"src/demo/{path.name}"
+        for path in (package / "__init__.py", package / "config.py", package / "train.py")
+    }
+    for name in ("pyproject.toml", "Dockerfile"):
+        sources[TEMPLATE / name] = name
+    for path in (TEMPLATE / "configs").rglob("*.yaml"):
+        sources[path] = path.relative_to(TEMPLATE).as_posix()
+    for path, name in sources.items():
+        target = root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(jinja.from_string(path.read_text(encoding="utf-8")).render(answers), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def in_a_project(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every folder, and so that of each test, belongs to the project; programs that are started need `project`."""
+    monkeypatch.setattr("launcher.project.find_root", lambda folder: project_root)
+
+
+@pytest.fixture
+def project(project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project as the current folder, for programs of their own."""
+    folder = shutil.copytree(project_root, tmp_path / "demo")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(TEMPLATE / "launcher/src"))
+    return folder

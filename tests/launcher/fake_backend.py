@@ -1,0 +1,106 @@
+"""A backend that remembers what it was asked, in place of a cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from launcher.job import (
+    Handle,
+    Job,
+    Leftover,
+    Problem,
+    State,
+    Status,
+)
+from launcher.errors import UserError
+
+DIGEST = "registry.example/train@sha256:" + "1" * 64
+
+
+@dataclass
+class FakeBackend:
+    """All of a backend, in memory.
+
+    Args:
+        problems: what `check` finds.
+        jobs: run id -> its state and seconds.
+        lines: what the jobs have printed.
+        refusal: raised by whatever would need the network.
+        left: what `leftovers` finds.
+        clock: the provider's time.
+        labels: of every job that is in `jobs` or was submitted.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    jobs: dict[str, tuple[State, float]] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    refusal: str = ""
+    submitted: list[Job] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    left: list[Leftover] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    clock: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def reference(self) -> str:
+        return DIGEST.replace("@sha256:" + "1" * 64, ":main")
+
+    def image(self) -> str:
+        self._call("image")
+        return DIGEST
+
+    def revision(self, image: str) -> str | None:
+        self._call("revision")
+        return "c" * 40
+
+    def check(self, job: Job) -> list[Problem]:
+        self._call("check")
+        return self.problems
+
+    def request(self, job: Job) -> dict[str, Any]:
+        return {"image": job.image, "args": list(job.args), "env": dict(job.env)}
+
+    def submit(self, job: Job) -> Handle:
+        self._call("submit")
+        self.submitted.append(job)
+        return Handle("jobs/1", "https://console.example/jobs/1")
+
+    def status(self, run_id: str) -> Status | None:
+        self._call("status")
+        if run_id not in self.jobs:
+            return None
+        state, seconds = self.jobs[run_id]
+        created = datetime(2026, 1, 1, tzinfo=UTC)
+        return Status(run_id, state, created, seconds, name="jobs/1", labels=self.labels)
+
+    def logs(self, run_id: str) -> Iterator[str]:
+        self._call("logs")
+        yield from self.lines
+
+    def stop(self, run_id: str) -> None:
+        self._call("stop")
+        self.stopped.append(run_id)
+
+    def list(self) -> list[Status]:
+        self._call("list")
+        return [status for run_id in self.jobs if (status := self.status(run_id))]
+
+    def leftovers(self) -> list[Leftover]:
+        self._call("leftovers")
+        return self.left
+
+    def remove(self, leftover: Leftover) -> None:
+        self._call("remove")
+        self.removed.append(leftover.name)
+
+    def now(self) -> datetime:
+        return self.clock
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if self.refusal:
+            raise UserError(self.refusal)

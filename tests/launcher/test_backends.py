@@ -1,0 +1,258 @@
+"""What every backend promises in `cloud/job.py`, asked of each of them."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from launcher import providers as backends
+from launcher.providers.google import gce_api
+from launcher.providers.local import local
+from launcher.providers.google import vertex
+from launcher.job import Handle, Job, Kind, Leftover, Machine, State
+from launcher.settings.schema import CONFIGS, CloudConfig
+from launcher.errors import UserError
+
+from google_server import GoogleServer, google_server
+
+BACKENDS = ("local", "vertex", "gce")
+AT_WORK = (State.queued, State.running)
+GONE = {
+    "local": Leftover("none", "nothing"),
+    "gce": Leftover("zones/us-central1-b/disks/gone", "a disk"),
+}
+
+
+class World:
+    """A backend, and what stands in its provider's place.
+
+    Args:
+        name: of the backend.
+        asked: what the provider was asked, so far.
+    """
+
+    def __init__(self, name: str, bucket: Path | None, asked: list[Any]) -> None:
+        loaded = OmegaConf.load(CONFIGS / "cloud" / f"{name}.yaml")
+        changes: dict[str, Any] = {"bucket": str(bucket) if bucket else None, "labels": LABELS}
+        if name == "local":
+            changes["machine"] = "process"
+        else:
+            changes |= {"project": "my-project", "region": "us-central1"}
+        cloud = OmegaConf.merge(OmegaConf.structured(CloudConfig), loaded, changes)
+        self.name, self.asked = name, asked
+        self.backend = backends.connect(cloud)
+
+    def job(self, run_id: str = "run-1") -> Job:
+        image = "" if self.name == "local" else f"host.pkg.dev/p/train@sha256:{'a' * 64}"
+        return Job(
+            run_id=run_id,
+            image=image,
+            args=(f"run.id={run_id}",),
+            machine=Machine("cpu", "n1-standard-8"),
+            env={"RUN_ID": run_id},
+            labels={"run": run_id, "max-seconds": "3600"},
+        )
+
+    def submit(self, run_id: str = "run-1") -> Handle:
+        return self.backend.submit(self.job(run_id))
+
+
+LABELS = {"project": "slug"}
+
+
+def on_vertex(server: GoogleServer) -> None:
+    """Custom jobs that run until they are cancelled."""
+    base = "/v1/projects/my-project/locations/us-central1"
+    jobs: list[dict[str, Any]] = []
+
+    def make(asked: dict[str, Any]) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat()
+        name = f"{base[4:]}/customJobs/{len(jobs)}"
+        times = {"createTime": now, "startTime": now}
+        jobs.append({**asked["body"], **times, "name": name, "state": "JOB_STATE_RUNNING"})
+        server.say("POST", f"/v1/{name}:cancel", lambda _, job=jobs[-1]: cancel(job))
+        return jobs[-1]
+
+    def cancel(job: dict[str, Any]) -> dict[str, Any]:
+        job |= {"state": "JOB_STATE_CANCELLED", "endTime": datetime.now(UTC).isoformat()}
+        return {}
+
+    def find(asked: dict[str, Any]) -> dict[str, Any]:
+        [condition] = asked["query"]["filter"]
+        name = re.search(r'display_?[nN]ame="(.*?)"', condition)
+        return {"customJobs": [job for job in jobs if not name or job["displayName"] == name[1]]}
+
+    server.say("POST", f"{base}/customJobs", make)
+    server.say("GET", f"{base}/customJobs", find)
+    server.say("GET", f"{base}/hyperparameterTuningJobs", {})
+    server.say("POST", "/v2/entries:list", {})
+
+
+def on_gce(server: GoogleServer) -> None:
+    """Machines that run until they are deleted."""
+    project = "/compute/v1/projects/my-project"
+    zone = f"{project}/zones/us-central1-b"
+    machines: dict[str, dict[str, Any]] = {}
+    done: list[dict[str, Any]] = []
+
+    def operation(kind: str, name: str, number: str) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat()
+        target = {"targetLink": f"https://x{zone}/instances/{name}", "targetId": number}
+        times = {"insertTime": now, "endTime": now}
+        done.append({**target, **times, "name": "op", "operationType": kind, "status": "DONE"})
+        return done[-1]
+
+    def make(asked: dict[str, Any]) -> dict[str, Any]:
+        now, number = datetime.now(UTC).isoformat(), str(len(done))
+        known = {"id": number, "zone": zone, "status": "RUNNING", "creationTimestamp": now}
+        name = asked["body"]["name"]
+        machines[name] = {**asked["body"], **known}
+        server.say("DELETE", f"{zone}/instances/{name}", lambda _: delete(name, number))
+        return operation("insert", name, number)
+
+    def delete(name: str, number: str) -> dict[str, Any]:
+        del machines[name]
+        return operation("delete", name, number)
+
+    def found(asked: dict[str, Any]) -> dict[str, Any]:
+        return {"items": {"zones/us-central1-b": {"instances": list(machines.values())}}}
+
+    def history(asked: dict[str, Any]) -> dict[str, Any]:
+        pattern = re.compile(asked["query"]["filter"][0].split('"')[1])
+        matching = [one for one in done if pattern.fullmatch(one["targetLink"])]
+        return {"items": {"zones/us-central1-b": {"operations": matching}}}
+
+    server.say("GET", f"{project}/zones", {"items": [{"name": "us-central1-b"}]})
+    server.say("POST", f"{zone}/instances", make)
+    server.say("GET", f"{project}/aggregated/instances", found)
+    server.say("GET", f"{project}/aggregated/operations", history)
+    server.say("GET", f"{project}/aggregated/disks", {"items": {}})
+    server.say("POST", "/v2/entries:list", {})
+
+
+@pytest.fixture
+def local_world(tmp_path, monkeypatch) -> Iterator[World]:
+    """Its worker sleeps until it is told to stop."""
+    monkeypatch.chdir(tmp_path)
+    world = World("local", None, [])
+    request = world.backend.request
+    sleep = [sys.executable, "-c", "import time; print('at work', flush=True); time.sleep(300)"]
+    monkeypatch.setattr(world.backend, "request", lambda job: {**request(job), "command": sleep})
+    yield world
+    monkeypatch.setattr(local, "GRACE", 0.0)
+    for status in world.backend.list():
+        world.backend.stop(status.run_id)
+
+
+@pytest.fixture(params=BACKENDS)
+def world(request, tmp_path, monkeypatch) -> Iterator[World]:
+    """Each backend, one after the other."""
+    if request.param == "local":
+        yield request.getfixturevalue("local_world")
+        return
+    monkeypatch.setattr(gce_api, "PAUSE", 0)
+    monkeypatch.setattr(vertex, "SUBMIT_DELAYS", (0, 0))
+    place: dict[str, Callable[[GoogleServer], None]] = {"vertex": on_vertex, "gce": on_gce}
+    with google_server(tmp_path, monkeypatch) as server:
+        place[request.param](server)
+        yield World(request.param, tmp_path / "bucket", server.asked)
+
+
+def test_a_request_can_be_printed_and_needs_nobody(world, monkeypatch):
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent")
+    job = world.job()
+    assert json.dumps(world.backend.request(job)) == json.dumps(world.backend.request(job))
+    assert world.asked == []
+
+
+def test_a_notebook_is_refused_where_nobody_could_reach_it(world):
+    found = [str(each) for each in world.backend.check(replace(world.job(), kind=Kind.notebook))]
+    refused = [each for each in found if "notebook" in each and "cloud=gce" in each]
+    assert len(refused) == (0 if world.name == "gce" else 1)
+
+
+def test_nothing_is_asked_of_the_provider_before_it_has_to_be(world):
+    assert isinstance(world.backend.reference(), str)
+    assert world.asked == []
+
+
+def test_an_unknown_run_has_no_status_and_no_lines(world):
+    assert world.backend.status("never") is None
+    assert list(world.backend.logs("never")) == []
+    assert world.backend.list() == []
+
+
+def test_a_submitted_job_is_at_work_and_called_as_its_handle_says(world):
+    handle = world.submit()
+    status = world.backend.status("run-1")
+    assert status.state in AT_WORK
+    assert (status.run_id, status.name) == ("run-1", handle.name)
+    assert abs(datetime.now(UTC) - status.created) < timedelta(minutes=1)
+    assert 0 <= status.seconds < 60
+    assert handle.url
+
+
+def test_the_provider_keeps_the_labels_of_a_job(world):
+    world.submit()
+    expected = {"project": "slug", "run": "run-1", "max-seconds": "3600"}
+    if world.name == "local":  # nobody else is on it, and nothing has to be told apart
+        expected = {}
+    assert world.backend.status("run-1").labels == expected
+
+
+def test_a_stopped_job_is_over_and_may_be_stopped_again(world):
+    world.submit()
+    world.backend.stop("run-1")
+    status = world.backend.status("run-1")
+    assert status.state is State.stopped
+    assert status.state.over
+    world.backend.stop("run-1")
+    assert world.backend.status("run-1").state is State.stopped
+
+
+def test_stopping_an_unknown_run_does_no_harm(world):
+    world.submit()
+    with suppress(UserError):  # some say that there is none
+        world.backend.stop("never")
+    assert world.backend.status("run-1").state in AT_WORK
+
+
+def test_jobs_are_listed_newest_first(world):
+    for run_id in ("run-1", "run-2"):
+        world.submit(run_id)
+    listed = world.backend.list()
+    assert sorted(status.run_id for status in listed) == ["run-1", "run-2"]
+    assert listed == sorted(listed, key=lambda status: status.created, reverse=True)
+
+
+def test_a_job_at_work_is_no_leftover(world):
+    world.submit()
+    assert world.backend.leftovers() == []
+
+
+def test_removing_what_is_gone_is_no_error(world):
+    if world.name == "vertex":  # which leaves nothing over
+        with pytest.raises(UserError, match="knows no"):
+            world.backend.remove(Leftover("x", "disk x"))
+        return
+    world.backend.remove(GONE[world.name])
+
+
+def test_the_time_has_a_zone(world):
+    world.backend.list()
+    now = world.backend.now()
+    assert now.tzinfo is not None
+    assert abs(now - datetime.now(UTC)) < timedelta(seconds=10)
+
+
+def test_every_file_of_settings_has_its_backend():
+    names = {path.stem for path in (CONFIGS / "cloud").glob("*.yaml")}
+    assert names == set(BACKENDS)

@@ -1,0 +1,410 @@
+"""A launch is refused before it costs anything, says what it may cost, and leaves a record of what it started."""
+
+import json
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from launcher.commands import launch
+from launcher import providers as backends
+from launcher.planning import code
+from launcher.money import ledger
+from launcher import records
+from launcher.job import Problem, State
+from launcher.errors import UserError, readers_may_leave
+
+from fake_backend import DIGEST, FakeBackend
+
+# Priced as a machine of a cloud; what would be asked of the cloud is asked of a FakeBackend.
+PRICED = (
+    "cloud.backend=vertex",
+    "cloud.region=us-central1",
+    "cloud.machine=l4",
+    "cloud.max_hours=2",
+    "cloud.max_cost_usd=10",
+    "cloud.max_month_usd=50",
+    "cloud.max_attempts=5",
+)
+
+
+@dataclass
+class Launched:
+    """What a launch has said and done: its exit status or last sentence, and its output."""
+
+    status: object
+    out: str
+    err: str
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
+    fake = FakeBackend()
+    monkeypatch.setattr(backends, "connect", lambda cloud: fake)
+    return fake
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Path:
+    return tmp_path / "bucket"
+
+
+@pytest.fixture
+def run_launch(
+    backend: FakeBackend,
+    bucket: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., Launched]:
+    """Runs `launch` with a priced machine, a folder as bucket, and the given settings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(
+        "HYDRA_FULL_ERROR", "0"
+    )  # the program sets it, and it must not outlive a test
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.setenv("GITHUB_REF_NAME", "main")
+
+    def run(*settings: str) -> Launched:
+        monkeypatch.setattr(sys, "argv", ["launch", *PRICED, f"cloud.bucket={bucket}", *settings])
+        status: object = 0
+        try:
+            launch.main()
+        except SystemExit as end:
+            status = end.code
+        said = capsys.readouterr()
+        return Launched(status, said.out, said.err)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("model.wdith=3", "There is no model.wdith; did you mean model.width?"),
+        ("sweep=lr", "launched on Vertex AI only; `uv run train sweep=lr` runs it here."),
+        ("cloud.machine=l4", "cloud.machine=l4 is none of this machine; choose here, container"),
+    ],
+)
+def test_a_mistake_is_one_sentence_before_anything_slow_is_imported(tmp_path, setting, sentence):
+    program = (
+        "import sys; from launcher.commands.launch import main\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'google', 'requests'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "cloud=local", setting],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("cloud.machin=l4", "There is no cloud.machin; did you mean cloud.machine?"),
+        ("cloud.nodes=0", "cloud.nodes=0 is too small"),
+        ("cloud.max_hours=nan", "cloud.max_hours=nan is too small"),
+        ("cloud.max_hours=inf", "would never end the job"),
+        ("code=tree", "expected one of [image, worktree]"),
+        ("+cloud.secrets.key=a", "cannot name an environment variable"),
+        ("--multirun", "One launch is one run; a sweep is launched by sweep=NAME"),
+        ("hydra.mode=MULTIRUN", "One launch is one run; a sweep is launched by sweep=NAME"),
+        ("cloud.machine=l5", "There is no machine l5; did you mean l4?"),
+        ("cloud.region=mars-north1", "no l4 in mars-north1, only in"),
+        ("run.root=elsewhere", "run.root is for `uv run train`"),
+        ("data.folder=/data/digits", "is on this machine only"),
+        ("restore.from=earlier", "is on this machine only; give restore.from="),
+        ("cloud.bucket=null", "would lose the results"),
+        ("trainer.compile=true", "needs a C compiler, and the image has none"),
+        ("cloud.max_cost_usd=0.5", "This run could cost 2.03 USD (1 x 1.01 USD x 2 h), more than"),
+    ],
+)
+def test_what_cannot_work_or_costs_too_much_is_refused_before_anyone_is_asked(
+    run_launch, backend, setting, sentence
+):
+    done = run_launch(setting)
+    assert sentence in str(done.status)
+    assert backend.calls == []
+
+
+def test_the_price_is_printed_with_its_date_before_the_guard(run_launch):
+    done = run_launch("cloud.spot=true", "cloud.max_cost_usd=0.5")
+    assert "l4: g2-standard-8 with 1 NVIDIA_L4 in us-central1, spot" in done.out
+    assert "0.50 USD an hour and node on spot, 1.01 on demand" in done.out
+    assert "table of 20" in done.out
+    assert "at most   1.00 USD: 1 node, 2 hours" in done.out
+    assert "cloud.max_hours=1 or less" in str(done.status)
+
+
+def test_nodes_and_standard_machines_count_in_the_worst_case(run_launch):
+    done = run_launch("cloud.spot=false", "cloud.nodes=3", "cloud.max_hours=1", "dry_run=true")
+    assert "at most   3.04 USD: 3 nodes, 1 hours" in done.err
+
+
+def test_a_dry_run_prints_json_alone_and_changes_nothing(run_launch, backend, tmp_path):
+    done = run_launch("dry_run=true", "trainer.max_epochs=20", "run.id=try")
+    assert done.status == 0
+    request = json.loads(done.out)
+    assert request["args"] == ["trainer.max_epochs=20", "run.id=try"]
+    assert request["env"]["RUN_MAX_SECONDS"] == "7200"
+    assert "The digest of registry.example/train:main is looked up" in done.err
+    assert backend.calls == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_launch_passes_on_what_the_training_is_for_and_keeps_its_own(run_launch, backend, bucket):
+    done = run_launch(
+        "experiment=shapes_unet", "++model.width=8", "run.id=mine", "dry_run=false", "code=image"
+    )
+    assert done.status == 0
+    (job,) = backend.submitted
+    assert job.args == ("experiment=shapes_unet", "++model.width=8", "run.id=mine")
+    assert job.image == job.env["RUN_IMAGE"] == DIGEST
+    assert job.env["RUN_OUTPUT"] == job.output == f"{bucket}/runs/mine"
+    assert job.env["RUN_DATA"] == "data/shapes"
+    assert job.env["RUN_COMMIT"] == "c" * 40
+    assert job.env["RUN_MAX_ATTEMPTS"] == "5"
+    assert (job.labels["run"], job.labels["branch"]) == ("mine", "main")
+    assert "RUN_CODE" not in job.env
+    assert "https://console.example/jobs/1" in done.out
+    assert "uv run runs stop mine" in done.out
+
+
+def test_a_launch_is_on_record_before_it_is_submitted_and_complete_after(
+    run_launch, backend, bucket, monkeypatch
+):
+    before = []
+    submit = backend.submit
+    monkeypatch.setattr(
+        backend,
+        "submit",
+        lambda job: (before.append(records.read(str(bucket / "runs"), "mine")), submit(job))[1],
+    )
+    assert run_launch("run.id=mine", "cloud.spot=true").status == 0
+    record = records.read(str(bucket / "runs"), "mine")
+    assert before[0] is not None
+    assert record is not None
+    assert (before[0].job, record.job) == (None, "jobs/1")
+    assert record.url == "https://console.example/jobs/1"
+    assert (record.worst_case_usd, record.branch, record.spot) == (1.0, "main", True)
+
+
+def test_this_month_may_not_cost_more_than_was_allowed(run_launch, backend, bucket):
+    assert run_launch("run.id=first", "cloud.max_month_usd=3").status == 0
+    refused = run_launch("run.id=second", "cloud.max_month_usd=3")
+    assert "of cloud.max_month_usd=3 there were spent 0.00 and are reserved" in str(refused.status)
+    assert [job.run_id for job in backend.submitted] == ["first"]
+    assert records.read(str(bucket / "runs"), "second") is None
+    # What the first did cost, as far as it is known, takes the place of what it could have cost.
+    backend.jobs = {"first": (State.stopped, 360.0)}
+    assert run_launch("run.id=first", "cloud.max_month_usd=3").status == 0
+    month = ledger.month(str(bucket / "runs"), "2026-01")
+    assert month.spent == pytest.approx(0.1 * 1.01, abs=0.01)
+    assert len(month.entries) == 1 + 1
+
+
+def test_a_launch_that_was_refused_costs_nothing_and_one_that_may_run_keeps_its_money(
+    run_launch, backend, bucket, monkeypatch
+):
+    def refuse(job):
+        raise UserError("No such machine.")
+
+    def reserved():
+        return ledger.month(str(bucket / "runs"), "2026-01").reserved
+
+    monkeypatch.setattr(backend, "submit", refuse)
+    assert run_launch("run.id=first").status == "No such machine."
+    assert reserved() == 0
+    backend.jobs = {"first": (State.running, 1.0)}  # the answer was lost, the job was not
+    monkeypatch.setattr(launch, "refuse_active", lambda *given: None)
+    assert run_launch("run.id=first").status == "No such machine."
+    assert reserved() > 0
+
+
+def test_what_forbids_a_launch_is_one_line_with_its_remedy(run_launch, backend, bucket):
+    backend.problems = [
+        Problem("The quota is 0", "ask for more"),
+        Problem("The tree is dirty", "commit", fatal=False),
+    ]
+    done = run_launch()
+    assert done.status == 1
+    assert "stop     The quota is 0: ask for more\n" in done.err
+    assert "note     The tree is dirty: commit\n" in done.err
+    assert backend.submitted == []
+    assert not bucket.exists()
+
+
+def test_what_is_only_worth_knowing_does_not_stop_a_launch(run_launch, backend):
+    backend.problems = [Problem("The tree is dirty", "commit", fatal=False)]
+    done = run_launch()
+    assert done.status == 0
+    assert "The tree is dirty: commit" in done.err
+    assert len(backend.submitted) == 1
+
+
+def test_doctor_only_starts_nothing(run_launch, backend, bucket):
+    done = run_launch("doctor_only=true")
+    assert done.status == 0
+    assert "check" in backend.calls
+    assert backend.submitted == []
+    assert not bucket.exists()
+
+
+def test_a_run_that_is_at_work_is_not_launched_again(run_launch, backend):
+    backend.jobs = {"mine": (State.running, 60.0)}
+    done = run_launch("run.id=mine")
+    assert "Run mine is running; wait for it, end it by `uv run runs stop mine`" in str(done.status)
+    assert backend.submitted == []
+
+
+def test_a_run_that_has_ended_goes_on_with_time_and_attempts_of_its_own(
+    run_launch, backend, bucket
+):
+    backend.jobs = {"mine": (State.stopped, 7200.0)}
+    folder = bucket / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / records.OUTCOME).write_text('{"state": "stopped", "exit_code": 1}')
+    (folder / records.ATTEMPTS).write_text('[{"seconds": 5000.5}, {"seconds": 2199.5}]')
+    (folder / "metrics.jsonl").write_text("{}")
+    assert run_launch("run.id=mine").status == 0
+    (job,) = backend.submitted
+    assert job.env["RUN_MAX_SECONDS"] == str(7200 + 7200)
+    assert job.env["RUN_MAX_ATTEMPTS"] == str(5 + 2)
+    assert job.max_hours == 2
+    assert not (folder / records.OUTCOME).exists()
+    assert (folder / "metrics.jsonl").exists()
+    record = records.read(str(bucket / "runs"), "mine")
+    assert record
+    assert record.earlier_seconds == 7200
+
+
+def test_one_run_of_a_branch_at_a_time_where_it_is_asked_for(run_launch, backend, monkeypatch):
+    assert run_launch("run.id=first").status == 0
+    backend.jobs = {"first": (State.queued, 0.0)}
+    done = run_launch("cloud.one_per_branch=true")
+    assert "Run first of branch main is queued, and one at a time" in str(done.status)
+    monkeypatch.setenv("GITHUB_REF_NAME", "other")
+    assert run_launch("cloud.one_per_branch=true").status == 0
+    monkeypatch.setenv("GITHUB_REF_NAME", "main")
+    backend.jobs = {"first": (State.failed, 0.0)}
+    assert run_launch("cloud.one_per_branch=true").status == 0
+
+
+def test_a_summary_goes_to_the_page_of_the_workflow(run_launch, tmp_path, monkeypatch):
+    page = tmp_path / "summary.md"
+    page.write_text("# before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    assert run_launch("run.id=mine").status == 0
+    text = page.read_text()
+    assert text.startswith("# before\n### Training launched")
+    for fact in (
+        "| run | mine |",
+        "https://console.example/jobs/1",
+        "1.01 USD an hour",
+        "2.03 USD",
+    ):
+        assert fact in text
+
+
+def test_the_working_tree_travels_as_an_archive_named_by_its_digest(
+    run_launch, backend, bucket, monkeypatch
+):
+    monkeypatch.setattr(code, "pack", lambda root: b"packed")
+    done = run_launch("code=worktree")
+    assert done.status == 0
+    (job,) = backend.submitted
+    archive = Path(job.env["RUN_CODE"])
+    assert archive.parent == bucket / "code"
+    assert archive.read_bytes() == b"packed"
+    assert "uploaded" in done.out
+    assert "in the bucket already" in run_launch("code=worktree").out
+
+
+def test_an_archive_holds_what_git_tracks_or_would_add_and_is_the_same_each_time(tmp_path):
+    for name, text in {
+        "src/a.py": "a",
+        "src/new.py": "new",
+        "src/.env": "secret",
+        "configs/c.yaml": "c",
+        "data/d": "data",
+        "dvc.lock": "lock",
+        ".gitignore": ".env\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "src/link.py").symlink_to("/etc/hostname")
+    for command in (["init", "-q"], ["add", "src/a.py", "configs"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    first = code.pack(tmp_path)
+    (tmp_path / "src/a.py").touch()
+    assert code.pack(tmp_path) == first
+    with tarfile.open(fileobj=BytesIO(first)) as archive:
+        assert archive.getnames() == ["configs/c.yaml", "dvc.lock", "src/a.py", "src/new.py"]
+        assert {member.mtime for member in archive} == {0}
+    (tmp_path / "src/a.py").write_text("b")
+    assert code.uri(code.pack(tmp_path), "gs://b") != code.uri(first, "gs://b")
+
+
+def test_an_archive_without_git_or_code_is_refused(tmp_path):
+    with pytest.raises(UserError, match="git init"):
+        code.pack(tmp_path)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    with pytest.raises(UserError, match="There is no code in"):
+        code.pack(tmp_path)
+
+
+def test_an_unknown_backend_is_one_sentence():
+    with pytest.raises(UserError, match="no backend nowhere"):
+        backends.connect(SimpleNamespace(backend="nowhere"))
+    with pytest.raises(UserError, match="prices is no backend"):
+        backends.connect(SimpleNamespace(backend="prices"))
+
+
+@pytest.mark.parametrize("words", [("launch", "cloud=local", "dry_run=true"), ("runs", "list")])
+def test_a_reader_that_leaves_is_no_error(words, tmp_path):
+    program, *arguments = words
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"{{ cookiecutter.package_name }}.{program}", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    process.stdout.close()
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 141
+    assert "Error" not in said
+    assert "Exception" not in said
+
+
+def test_another_pipe_that_breaks_is_an_error():
+    with pytest.raises(BrokenPipeError), readers_may_leave():
+        raise BrokenPipeError("a connection")
+
+
+def test_help_shows_the_settings_and_where_one_can_train(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher.commands.launch", "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "print the exact request as JSON, and change nothing" in done.stdout
+    assert "experiment=digits_cnn | mnist_cnn | shapes_depth | shapes_unet" in done.stdout
+    assert re.search(r"cloud=.*\blocal\b", done.stdout)

@@ -1,0 +1,256 @@
+"""A notebook job: a real Jupyter on the loopback, what is written in it kept, and its end when nobody is there."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from launcher.worker import notebook
+from launcher.worker.cluster import Node
+from launcher.worker.notebook import (
+    Notebook,
+    Shelf,
+    last_used,
+    options,
+)
+from launcher.worker.settings import Settings
+from launcher.errors import UserError
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + 600
+    while not condition():
+        assert time.monotonic() < until, "it never came about"
+        time.sleep(0.1)
+
+
+# -- the folder ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shelf(tmp_path) -> Shelf:
+    (tmp_path / "notebooks").mkdir()
+    return Shelf(tmp_path / "notebooks", str(tmp_path / "kept"))
+
+
+def kept(shelf: Shelf) -> dict[str, str]:
+    root = Path(shelf.uri or "")
+    return {
+        path.relative_to(root).as_posix(): path.read_text()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_only_what_a_person_has_written_is_kept(shelf):
+    (shelf.folder / "explore.ipynb").write_text("of the image")
+    assert shelf.restore() == 0
+    shelf.save(0)
+    assert kept(shelf) == {}
+    (shelf.folder / "mine.ipynb").write_text("mine")
+    (shelf.folder / "deep").mkdir()
+    (shelf.folder / "deep" / "more.py").write_text("more")
+    (shelf.folder / ".ipynb_checkpoints").mkdir()
+    (shelf.folder / ".ipynb_checkpoints" / "mine-checkpoint.ipynb").write_text("old")
+    shelf.save(0)
+    assert kept(shelf) == {"mine.ipynb": "mine", "deep/more.py": "more"}
+
+
+def test_it_is_there_again_in_place_of_what_the_image_has(shelf, tmp_path):
+    shelf.restore()
+    (shelf.folder / "explore.ipynb").write_text("changed")
+    shelf.save(0)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "explore.ipynb").write_text("of the image")
+    again = Shelf(tmp_path / "other", shelf.uri)
+    assert again.restore() == 1
+    assert (tmp_path / "other" / "explore.ipynb").read_text() == "changed"
+
+
+def test_what_is_removed_here_is_removed_there_and_nothing_else(shelf):
+    shelf.restore()
+    for name in ("a.ipynb", "b.ipynb"):
+        (shelf.folder / name).write_text(name)
+    shelf.save(0)
+    (Path(shelf.uri or "") / "of-others").write_text("")
+    (shelf.folder / "a.ipynb").rename(shelf.folder / "c.ipynb")
+    shelf.save(0)
+    assert sorted(kept(shelf)) == ["b.ipynb", "c.ipynb", "of-others"]
+
+
+def test_without_a_bucket_it_stays_here(tmp_path):
+    (tmp_path / "a").write_text("")
+    shelf = Shelf(tmp_path, None)
+    assert shelf.restore() == 0
+    shelf.save(0)
+
+
+# -- Jupyter -------------------------------------------------------------------------------------
+
+
+def test_it_listens_on_the_loopback_and_ends_by_itself():
+    given = options(Path("/app"), 8888, 1800.0)
+    assert "--ServerApp.ip=127.0.0.1" in given
+    assert "--ServerApp.shutdown_no_activity_timeout=1800" in given
+    assert "--MappingKernelManager.cull_idle_timeout=1800" in given
+    assert "--MappingKernelManager.cull_connected=True" in given
+    assert not [one for one in given if "xsrf" in one or "allow_origin" in one or "remote" in one]
+
+
+def test_a_wrong_time_is_refused():
+    assert notebook.idle_seconds("90") == 90.0
+    assert notebook.idle_seconds(None) is None
+    with pytest.raises(UserError, match="RUN_IDLE_SECONDS=soon"):
+        notebook.idle_seconds("soon")
+
+
+class Running:
+    """A worker with Jupyter, as a process of its own; its bucket is a folder."""
+
+    def __init__(self, folder: Path, idle: float, seconds: float = 600) -> None:
+        self.folder, self.port, self.bucket = folder / "app", free_port(), folder / "bucket"
+        (self.folder / "notebooks").mkdir(parents=True, exist_ok=True)
+        self.run = self.bucket / "runs" / "n"
+        program = (
+            "import os, sys\nfrom pathlib import Path\n"
+            "from launcher.worker import notebook\n"
+            "from launcher.worker.cluster import Node\n"
+            "from launcher.worker.settings import Settings\n"
+            "notebook.EVERY = 0.5\n"
+            f"worker = notebook.Notebook(Settings.read(os.environ), Node(), Path.cwd(), {idle}, {self.port})\n"
+            "sys.exit(worker.run())\n"
+        )
+        env = {"RUN_ID": "n", "RUN_OUTPUT": str(self.run), "RUN_MAX_SECONDS": str(seconds)}
+        home = {"HOME": str(folder), "JUPYTER_CONFIG_DIR": str(folder / "config")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=self.folder,
+            env={**os.environ, **env, **home},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def ask(self, path: str, **headers: str) -> tuple[int, bytes]:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, b""
+        except OSError:
+            return 0, b""
+
+    def wait_until_ready(self) -> None:
+        wait_for(lambda: self.process.poll() is not None or self.ask("/api/status")[0] == 200)
+        assert self.process.poll() is None, self.process.communicate()[0]
+
+    def end(self) -> tuple[int, str]:
+        said, _ = self.process.communicate(timeout=600)
+        return self.process.returncode, said
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        return json.loads((self.run / "outcome.json").read_text())
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[Callable[..., Running]]:
+    started: list[Running] = []
+
+    def begin(**settings: float) -> Running:
+        started.append(Running(tmp_path, **settings))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.process.kill()
+
+
+def test_what_is_written_is_kept_while_it_runs_and_after_it_was_told_to_end(start):
+    running = start(idle=600)
+    running.wait_until_ready()
+    assert running.ask("/lab")[0] == 200
+    assert running.ask("/api/status", Host="evil.example")[0] == 403
+    (running.folder / "notebooks" / "mine.ipynb").write_text("first")
+    saved = running.run / "notebooks" / "mine.ipynb"
+    wait_for(saved.is_file)
+    (running.folder / "notebooks" / "mine.ipynb").write_text("second")
+    running.process.send_signal(signal.SIGTERM)
+    status, said = running.end()
+    assert status == 143, said
+    assert saved.read_text() == "second"
+    assert not (running.run / "outcome.json").exists()
+
+
+def test_a_page_that_was_left_open_does_not_keep_it(start):
+    running = start(idle=4)
+    running.wait_until_ready()
+    asking = threading.Event()
+
+    def look() -> None:  # as a page in a browser does all the time
+        while not asking.wait(0.5):
+            running.ask("/api/kernels")
+
+    threading.Thread(target=look, daemon=True).start()
+    status, said = running.end()
+    asking.set()
+    assert status == 0, said
+    assert "nobody has used it" in said
+    assert running.outcome["state"] == "succeeded"
+
+
+def test_at_its_time_limit_it_ends_whoever_is_there(start):
+    running = start(idle=600, seconds=30)
+    status, said = running.end()
+    assert status == 1, said
+    assert running.outcome["state"] == "stopped"
+
+
+def test_a_kernel_at_work_is_use(monkeypatch):
+    answers = {"kernels": [{"execution_state": "busy", "last_activity": "2020-01-01T00:00:00Z"}]}
+
+    class Answer:
+        def __init__(self, url: str, timeout: float) -> None:
+            self.kind = url.rpartition("/")[2]
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def read(self) -> str:
+            return json.dumps(answers.get(self.kind, []))
+
+    monkeypatch.setattr(notebook.urllib.request, "urlopen", Answer)
+    used = last_used(1, lambda: 0.0)
+    assert used is not None
+    assert time.time() - used < 60
+    answers["kernels"][0]["execution_state"] = "idle"
+    assert last_used(1, lambda: 0.0) == 1577836800.0
+    assert last_used(1, lambda: 2e9) == 2e9
+
+
+def test_several_gpus_are_one_notebooks(tmp_path):
+    settings = Settings.read({"RUN_ID": "n"})
+    worker = Notebook(settings, Node(processes=8), tmp_path, None)
+    assert worker.node.alone
+    assert worker._command()[:3] == [sys.executable, "-m", "jupyterlab"]

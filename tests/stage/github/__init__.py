@@ -1,0 +1,1 @@
+"""GitHub: its API, its command, and workflows that run."""

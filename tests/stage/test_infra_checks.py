@@ -1,0 +1,239 @@
+"""infra/setup and infra/destroy before they do anything: what they refuse, what a dry run prints, how they are written."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from baking import BakedProject, only_programs
+from stage.setup_runs import dry_run, on_github, take
+from stage.github.gh_program import parse
+from stage.google.project import PROJECT
+from stage.google.roles import starts_with
+from stage.google.setup import Setup, google_setup
+
+BUCKET = "cloud-training-bucket"
+
+
+@pytest.fixture(scope="module")
+def project(bake: Callable[..., BakedProject], tmp_path_factory: pytest.TempPathFactory) -> BakedProject:
+    return on_github(bake(), tmp_path_factory.mktemp("infra") / "cloud-training")
+
+
+REFUSALS: dict[str, tuple[Callable[[Setup], dict[str, str]], str]] = {
+    "no login to Google": (
+        lambda stage: {"CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": ""},
+        "You are not logged in to Google Cloud: run 'gcloud auth login' first.",
+    ),
+    "no login to GitHub": (
+        lambda stage: change_github(stage, logged_in=False),
+        "You are not logged in to GitHub: run 'gh auth login' first.",
+    ),
+    "no project": (
+        lambda stage: {"PROJECT": ""},
+        "No Google Cloud project is chosen: choose one with PROJECT=id",
+    ),
+    "unknown project": (lambda stage: {"PROJECT": "other"}, "There is no project 'other' that you may use:"),
+    "no billing": (
+        lambda stage: change(stage, billing=False),
+        f"The project '{PROJECT}' has no billing account:",
+    ),
+    "unknown repository": (
+        lambda stage: {"GITHUB_REPO": "octo-org/other"},
+        "There is no repository 'octo-org/other' on GitHub that you may see:",
+    ),
+    "not an administrator": (
+        lambda stage: change_github(stage, admin=False),
+        "You may not set variables of 'octo-org/leaves':",
+    ),
+    "bucket elsewhere": (
+        lambda stage: change(stage, resources={("bucket", BUCKET): {"name": BUCKET, "location": "EU"}}),
+        "The bucket gs://cloud-training-bucket is not in us-central1,",
+    ),
+    "somebody else's bucket": (
+        lambda stage: stage.faults.append(("GET .*/storage/v1/b/", 403)) or {},
+        "The bucket gs://cloud-training-bucket belongs to somebody else:",
+    ),
+    "odd budget": (lambda stage: {"BUDGET": "50 USD"}, "'50 USD' is no budget:"),
+    "odd repository": (lambda stage: {"GITHUB_REPO": "https://example.org/x"}, "is no repository on GitHub:"),
+}
+
+
+def change(stage: Setup, **settings: object) -> dict[str, str]:
+    for name, value in settings.items():
+        setattr(stage.project, name, value)
+    return {}
+
+
+def change_github(stage: Setup, **settings: bool) -> dict[str, str]:
+    github = stage.github
+    for name, value in settings.items():
+        setattr(github, name, value)
+    github.save(stage.folder / "github.json")
+    return {}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_is_missing_is_one_sentence_and_nothing_is_made(
+    name: str, project: BakedProject, tmp_path: Path
+) -> None:
+    prepare, sentence = REFUSALS[name]
+    with google_setup(tmp_path / "stage") as stage:
+        step = take(stage, project, "setup", **({"PROJECT": PROJECT} | prepare(stage)))
+        assert step.code == 1
+        assert sentence in step.errors
+        assert step.errors.count("\n") == 1
+        assert step.output == ""
+        assert step.written == []
+        assert stage.github.variables == {}
+
+
+@pytest.mark.parametrize("missing", ["gcloud", "gh"])
+def test_a_missing_program_is_one_sentence(missing: str, project: BakedProject) -> None:
+    needed = ["bash", "cat", "dirname", "git", "grep", "mktemp", "rm", "tr", *({"gcloud"} - {missing})]
+    with only_programs(*needed):
+        result = project.run("bash", "infra/setup", check=False, PROJECT=PROJECT)
+    assert result.returncode == 1
+    assert re.fullmatch(rf"{missing} is missing: install .*\n", result.stderr)
+
+
+def test_destroy_without_an_answer_removes_nothing(project: BakedProject, tmp_path: Path) -> None:
+    with google_setup(tmp_path / "stage") as stage:
+        step = take(stage, project, "destroy", PROJECT=PROJECT)
+    assert step.code == 1
+    assert "Type cloud-training to go on:" in step.output
+    assert step.errors == "Nothing was removed.\n"
+    assert step.written == []
+
+
+def test_destroy_does_not_take_a_failed_look_for_no_machines(project: BakedProject, tmp_path: Path) -> None:
+    """gcloud only warns when it could not list machines."""
+    with google_setup(tmp_path / "stage") as stage:
+        stage.project.services.add("compute.googleapis.com")
+        stage.faults.append(("GET .*/aggregated/instances", 403))
+        step = take(stage, project, "destroy", PROJECT=PROJECT, YES="1")
+    assert step.code == 1
+    assert "This command failed, and nothing was done after it: gcloud compute instances list" in step.errors
+    assert step.written == []
+
+
+def part(stage: Setup, project: BakedProject, call: str) -> subprocess.CompletedProcess[str]:
+    """Runs one function of infra/machines.sh."""
+    script = f". infra/common.sh; . infra/machines.sh; {call} < /dev/null"
+    environment: dict[str, Any] = stage.env | {"PROJECT": PROJECT}
+    return project.run("bash", "-c", script, check=False, **environment)
+
+
+def test_the_name_of_a_deleted_role_stays_taken_and_that_is_said(
+    project: BakedProject, tmp_path: Path
+) -> None:
+    with google_setup(tmp_path / "stage") as stage:
+        gone = {"name": f"projects/{PROJECT}/roles/old_role", "deleted": True, "purged": True}
+        stage.resources["role", "old_role"] = gone
+        result = part(stage, project, "make_role trainer.yaml old_role")
+    assert result.returncode == 1
+    assert "choose another one in infra/names.sh" in result.stderr
+
+
+def test_a_project_without_the_network_is_no_failure(project: BakedProject, tmp_path: Path) -> None:
+    """Many organisations make projects without it; jobs of Vertex AI do not need it."""
+    with google_setup(tmp_path / "stage") as stage:
+        stage.project.services.add("compute.googleapis.com")
+        stage.project.networks.clear()
+        result = part(stage, project, "make_firewall")
+    assert result.returncode == 0, result.stderr
+    assert "NOT SET, there is no network 'default'" in result.stdout
+    assert stage.written == []
+
+
+@pytest.fixture(scope="module")
+def dry_runs(project: BakedProject) -> dict[str, list[str]]:
+    return {
+        "setup": dry_run(project, "setup"),
+        "destroy": dry_run(project, "destroy"),
+        "destroy data": dry_run(project, "destroy", DATA="delete"),
+    }
+
+
+def test_a_dry_run_prints_what_gcloud_and_gh_understand(
+    dry_runs: dict[str, list[str]], tmp_path: Path
+) -> None:
+    lines = [line for each in dry_runs.values() for line in each]
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program in ("gcloud", "gh")
+        if program == "gh":
+            parse(arguments)
+    verdicts = check_with_gcloud(
+        [*(line for line in lines if line.startswith("gcloud ")), "gcloud projects list --bogus"], tmp_path
+    )
+    wrong = [verdict["command_string"] for verdict in verdicts if not verdict["success"]]
+    assert wrong == ["gcloud projects list --bogus"], [verdict["error_message"] for verdict in verdicts]
+
+
+def check_with_gcloud(commands: list[str], folder: Path) -> list[dict]:
+    """What gcloud's own parser says of each command."""
+    program = shutil.which("gcloud")
+    if program is None:
+        pytest.skip("gcloud is not installed: its parser is needed to try what a dry run prints")
+    (folder / "commands.json").write_text(json.dumps([{"command_string": command} for command in commands]))
+    env = {
+        **os.environ,
+        "CLOUDSDK_CONFIG": str(folder / "gcloud"),
+        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
+    }
+    command = [program, "meta", "lint-gcloud-commands", f"--commands-file={folder}/commands.json"]
+    return json.loads(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+
+
+def test_data_goes_only_when_it_is_asked_for(dry_runs: dict[str, list[str]]) -> None:
+    removal = [line for line in dry_runs["destroy data"] if line.startswith("gcloud storage rm ")]
+    assert len(removal) == 1
+    assert not any("storage rm" in line or "buckets delete" in line for line in dry_runs["destroy"])
+
+
+@pytest.mark.parametrize("slug", ["a", "gcp-leaves", "leaf-" * 12 + "abc"])
+def test_names_are_such_as_google_takes(slug: str, bake: Callable[..., BakedProject]) -> None:
+    project = bake(project_slug=slug, package_name="leaves", bucket="leaf-store")
+    listed = project.run(
+        "bash",
+        "-c",
+        '. infra/names.sh; echo "$POOL $LAUNCHER $TRAINER $SLUG $FIREWALL $LAUNCHER_ROLE $TRAINER_ROLE"',
+    ).stdout.split()
+    pool, launcher, trainer, repository, firewall, *roles = listed
+    assert re.fullmatch(r"(?!gcp-)[a-z0-9-]{4,32}", pool)
+    for account in (launcher, trainer):
+        assert re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", account)
+    for name in (repository, f"{firewall}-iap", f"{firewall}-closed"):
+        assert re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name)
+    for role in roles:
+        assert re.fullmatch(r"[A-Za-z0-9_.]{3,64}", role)
+
+
+@pytest.mark.parametrize("slug", ["leaves", "leaf-" * 12 + "abc"])
+def test_a_job_may_end_machines_of_any_length_of_name(slug: str, bake: Callable[..., BakedProject]) -> None:
+    """Names of machines hold 63 characters, so what a long slug begins a name with is cut."""
+    project = bake(project_slug=slug, package_name="leaves", bucket="leaf-store")
+    script = '. infra/common.sh; set_condition "projects/p/roles/$TRAINER_ROLE"; echo "$only"'
+    holds = starts_with(project.run("bash", "-c", script).stdout)
+    assert holds("zones/us-central1-a/instances/" + f"{slug}-run-1-of-many"[:50] + "-0a1b2c3d-1")
+    assert not holds("zones/us-central1-a/instances/leaf-1")
+
+
+def test_shellcheck_has_nothing_to_say(project: BakedProject) -> None:
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed")
+    files = [
+        path
+        for path in project.files()
+        if path.startswith("infra/") and not path.endswith((".json", ".yaml"))
+    ]
+    assert len(files) == 6
+    assert project.run(shellcheck, "-x", *sorted(files), check=False).stdout == ""

@@ -1,0 +1,340 @@
+"""The stand-in of Vertex AI really runs images: restarts, preemption, time limits, logs; and leaves nothing."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from stage import containers
+from stage import registry
+from stage.google.identity import identity
+from stage.rest import ask
+from stage.google.vertex import CANCELLED, FAILED, SUCCEEDED, Vertex, vertex
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """A registry with a tiny image (bash is its entry point), and the service of one region that runs it."""
+    containers.require()
+    folder = tmp_path_factory.mktemp("stage")
+    with registry.registry(folder) as host, identity() as people:
+        trainer = people.account("cloud-training-trainer")
+        launcher = people.account("cloud-training-launch", "roles/aiplatform.user", "roles/logging.viewer")
+        launcher.granted[trainer.email] = {"roles/iam.serviceAccountUser"}
+        image = registry.push_bash(host)
+        with vertex(people, registries=[host], platform={"STAGE": "on"}, grace_seconds=2) as service:
+            base = f"{service.url}/v1/projects/{people.project}/locations/us-central1/customJobs"
+            yield SimpleNamespace(
+                service=service,
+                people=people,
+                image=image,
+                host=host,
+                folder=folder,
+                base=base,
+                token=people.token(launcher),
+                trainer=trainer,
+                launcher=launcher,
+            )
+        assert containers.ids(service.stage) == []
+    containers.docker("rmi", image, check=False)
+
+
+def script(stage: SimpleNamespace, name: str, *scripts: str, **scheduling: Any) -> dict[str, Any]:
+    """A job that runs a script of bash, one for each node."""
+    pools = [
+        {
+            "machineSpec": {"machineType": "n1-standard-4"},
+            "replicaCount": 1,
+            "containerSpec": {
+                "imageUri": stage.image,
+                "args": [one],
+                "env": [{"name": "RUN_ID", "value": name}],
+            },
+        }
+        for one in scripts
+    ]
+    spec = {"workerPoolSpecs": pools, "serviceAccount": stage.trainer.email, "scheduling": scheduling}
+    return {"displayName": name, "labels": {"run": name}, "jobSpec": spec}
+
+
+def submit(stage: SimpleNamespace, name: str, *scripts: str, **scheduling: Any):
+    status, answer = ask(stage.base, stage.token, script(stage, name, *scripts, **scheduling))
+    assert status == 200, answer
+    assert answer["state"] == "JOB_STATE_QUEUED"
+    return stage.service.job(answer["name"])
+
+
+FOREVER = "trap 'echo saved; exit 143' TERM; echo ready; while :; do sleep 0.1; done"
+
+
+def test_pushed_layers_are_counted(stage: SimpleNamespace):
+    name, _, digest = stage.image.removeprefix(f"{stage.host}/").partition("@")
+    layers = registry.layers(stage.host, name, digest)
+    assert len(layers) == 1
+    assert layers.items() <= registry.blobs(stage.folder).items()
+    assert registry.manifest(stage.host, name, digest)[0] == digest
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        registry.manifest(stage.host, name, DIGEST)
+
+
+def refuse(
+    stage: SimpleNamespace, status: int, job: Any = None, token: str | None = "", path: str = ""
+) -> dict[str, Any]:
+    job = script(stage, "refused", "true") if job is None else job
+    before = len(stage.service.jobs())
+    got, answer = ask(path or stage.base, stage.token if token == "" else token, job)
+    assert (got, answer["error"]["code"]) == (status, status), answer
+    assert len(stage.service.jobs()) == before
+    return answer["error"]
+
+
+def test_who_may_not_submit_does_not(stage: SimpleNamespace):
+    people, base = stage.people, stage.base
+    assert refuse(stage, 401, token=None)["status"] == "UNAUTHENTICATED"
+    assert refuse(stage, 401, token="ya29.unknown")["status"] == "UNAUTHENTICATED"
+    assert refuse(stage, 401, token=people.token(stage.launcher, -1))["status"] == "UNAUTHENTICATED"
+    assert refuse(stage, 403, token=people.token(stage.trainer))["status"] == "PERMISSION_DENIED"
+    refuse(stage, 403, path=base.replace(people.project, "other-project"))
+    refuse(stage, 400, path=base.replace("us-central1", "europe-west4"))
+    refuse(stage, 404, path=base.replace("/v1/", "/v2/"))
+    refuse(stage, 400, path=f"{base}?async=true")
+    refuse(stage, 400, job=b"{")
+    refuse(stage, 400, job=[])
+    job = script(stage, "refused", "true")
+    job["jobSpec"]["serviceAccount"] = f"somebody-else@{people.project}.iam.gserviceaccount.com"
+    refuse(stage, 403, job)
+    job["jobSpec"]["serviceAccount"] = stage.launcher.email  # exists, but nobody may act as it
+    refuse(stage, 403, job)
+    bad = script(stage, "", "true")
+    violations = refuse(stage, 400, bad)["details"][0]["fieldViolations"]
+    assert [one["field"] for one in violations] == ["display_name"]
+
+
+def test_what_the_region_lacks_is_refused(stage: SimpleNamespace):
+    job = script(stage, "gpu", "true", strategy="SPOT")
+    job["jobSpec"]["workerPoolSpecs"][0]["machineSpec"] = {
+        "machineType": "g2-standard-24",
+        "acceleratorType": "NVIDIA_L4",
+        "acceleratorCount": 2,
+    }
+    metric = "aiplatform.googleapis.com/custom_model_training_preemptible_nvidia_l4_gpus"
+    stage.people.quotas[metric] = {"us-central1": 1, "europe-west4": 8}
+    assert metric in refuse(stage, 429, job)["message"]
+    stage.people.quotas[metric]["us-central1"] = 2
+    stage.service.unsupported.add("NVIDIA_L4")
+    assert "us-central1" in refuse(stage, 400, job)["message"]
+    stage.service.unsupported.clear()
+    assert ask(stage.base, stage.token, job)[0] == 200
+    # A machine with GPUs is run here without them.
+    assert stage.service.wait("gpu").state == SUCCEEDED
+
+
+def test_a_job_runs_with_what_it_was_given(stage: SimpleNamespace):
+    job = submit(stage, "env", "env; echo wrong >&2")
+    done = stage.service.wait(job).json()
+    assert done["state"] == SUCCEEDED
+    assert done["createTime"] <= done["startTime"] <= done["endTime"] == done["updateTime"]
+    variables = dict(line.partition("=")[::2] for line in job.lines() if "=" in line)
+    assert variables["RUN_ID"] == "env"
+    assert variables["STAGE"] == "on"
+    assert json.loads(variables["CLUSTER_SPEC"])["task"] == {"type": "workerpool0", "index": 0}
+    token = ask(
+        f"http://{variables['GCE_METADATA_HOST']}/computeMetadata/v1/instance/service-accounts/default/email",
+        **{"Metadata-Flavor": "Google"},
+    )
+    assert token == (200, stage.trainer.email)
+    assert (job.restarts, job.preemptions, len(job.started), job.started[0][2]) == (0, 0, 1, 0)
+    assert 0 < job.machine_seconds < 60
+    assert stage.service.containers(running_only=False) == []
+
+
+def test_logs_are_read_page_by_page(stage: SimpleNamespace):
+    job = submit(stage, "logs", "for i in 1 2 3; do echo line $i; done; echo wrong >&2")
+    stage.service.wait(job)
+    url, where = (
+        f"{stage.service.url}/v2/entries:list",
+        f'resource.type="ml_job" AND resource.labels.job_id="{job.id}"',
+    )
+    body = {"resourceNames": [f"projects/{stage.people.project}"], "filter": where, "pageSize": 2}
+    messages: list[str] = []
+    while True:
+        status, page = ask(url, stage.token, body)
+        assert status == 200, page
+        messages += [one["jsonPayload"]["message"] for one in page["entries"]]
+        if "nextPageToken" not in page:
+            break
+        body["pageToken"] = page["nextPageToken"]
+    assert [line for line in messages if "line" in line] == ["line 1", "line 2", "line 3"]
+    del body["pageToken"]
+    severe = ask(
+        url, stage.token, {**body, "filter": f"{where} severity>=ERROR", "orderBy": "timestamp desc"}
+    )[1]
+    assert [one["jsonPayload"]["message"] for one in severe["entries"]] == ["wrong"]
+    assert severe["entries"][0]["resource"]["labels"]["task_name"] == "workerpool0-0"
+    for wrong in (
+        {"filter": "x"},
+        {"resourceNames": []},
+        {"orderBy": "timestamp"},
+        {"pageSize": -1},
+        {"limit": 1},
+    ):
+        assert ask(url, stage.token, {**body, **wrong})[0] == 400, wrong
+    assert ask(url, None, body)[0] == 401
+    assert ask(url, stage.people.token(stage.trainer), body)[0] == 403
+    assert ask(url, stage.token, {**body, "resourceNames": ["projects/other"]})[0] == 403
+
+
+def test_jobs_are_listed_newest_first(stage: SimpleNamespace):
+    for name in ("list-a", "list-b", "list-b"):
+        stage.service.wait(submit(stage, name, "true"))
+    b = urllib.parse.quote('labels.run="list-b"')
+    page = ask(f"{stage.base}?filter={b}&pageSize=1", stage.token)[1]
+    more = ask(f"{stage.base}?filter={b}&pageSize=1&pageToken={page['nextPageToken']}", stage.token)[1]
+    assert page["customJobs"][0]["createTime"] > more["customJobs"][0]["createTime"]
+    assert "nextPageToken" not in more
+    assert ask(f"{stage.base}?filter={urllib.parse.quote('displayName=none')}", stage.token) == (200, {})
+    name = page["customJobs"][0]["name"]
+    assert ask(f"{stage.service.url}/v1/{name}", stage.token)[1] == page["customJobs"][0]
+    for query in ("orderBy=createTime", "filter=run%3Da", "pageToken=x", "pageSize=1&pageSize=2"):
+        assert ask(f"{stage.base}?{query}", stage.token)[0] == 400, query
+    assert ask(stage.base)[0] == 401
+    assert ask(f"{stage.base}/1", stage.token)[0] == 404
+
+
+def test_a_failing_worker_is_started_anew_up_to_the_documented_bounds(stage: SimpleNamespace):
+    job = stage.service.wait(submit(stage, "restarts", "exit 3"))
+    # Six starts of the worker, in four attempts of the job.
+    assert (job.state, len(job.started), job.restarts) == (FAILED, 24, 23)
+    assert job.error == {
+        "code": 3,
+        "message": "The replica workerpool0-0 exited with a non-zero status of 3.",
+    }
+    job = stage.service.wait(submit(stage, "no-restarts", "exit 3", disableRetries=True))
+    assert (job.state, len(job.started)) == (FAILED, 1)
+
+
+def test_a_new_container_has_nothing_of_the_one_before(stage: SimpleNamespace):
+    job = submit(stage, "fresh", f"[ -e /mark ] && echo kept; touch /mark; {FOREVER}", strategy="SPOT")
+    stage.service.wait_for_line(job, "ready")
+    stage.service.preempt(job, grace_seconds=5)
+    stage.service.wait_for_line(job, "ready", count=2)
+    stage.service.kill(job)
+    stage.service.wait_for_line(job, "ready", count=3)
+    status, answer = ask(f"{stage.service.url}/v1/{job.name}:cancel", stage.token, {})
+    assert (status, answer) == (200, {})
+    stage.service.wait(job, [CANCELLED])
+    assert job.lines() == ["ready", "saved", "ready", "ready", "saved"]
+    assert [status for *_, status in job.started] == [143, 137, 143]
+    assert (job.restarts, job.preemptions, job.error["code"]) == (2, 2, 1)
+    with pytest.raises(AssertionError, match="does not run"):
+        stage.service.kill(job)
+    assert ask(f"{stage.service.url}/v1/{job.name}:cancel", stage.token, {})[0] == 200
+    assert ask(f"{stage.service.url}/v1/{job.name}:cancel", stage.token, {"force": True})[0] == 400
+    assert job.state == CANCELLED
+
+
+def test_who_ignores_sigterm_is_killed_after_the_grace(stage: SimpleNamespace):
+    job = submit(
+        stage, "stubborn", "trap 'echo no' TERM; echo ready; while :; do sleep 0.1; done", disableRetries=True
+    )
+    stage.service.wait_for_line(job, "ready")
+    stage.service.preempt(job, grace_seconds=1)
+    stage.service.wait(job, [FAILED])
+    assert job.lines() == ["ready", "no"]
+    assert job.started[0][2] == 137
+    assert "preempted" in job.error["message"]
+
+
+def test_a_job_past_its_time_limit_is_stopped(stage: SimpleNamespace):
+    job = submit(stage, "long", FOREVER, timeout="1.5s")
+    stage.service.wait(job, [CANCELLED])
+    assert job.lines() == ["ready", "saved"]
+    assert job.error["code"] == 4
+    assert job.limit_seconds == 1.5 < job.running_seconds
+
+
+def test_hours_may_be_short(stage: SimpleNamespace):
+    with vertex(stage.people, registries=[stage.host], seconds_per_hour=1, grace_seconds=2) as fast:
+        other = SimpleNamespace(
+            **{**vars(stage), "service": fast, "base": stage.base.replace(stage.service.url, fast.url)}
+        )
+        # The limit counts all running, so restarts do not lengthen it.
+        job = submit(other, "long", "sleep 0.2; exit 1", timeout="7200s")
+        fast.wait(job, [CANCELLED])
+        assert job.restarts > 0
+        assert job.limit_seconds == 2 < job.running_seconds
+
+
+def test_a_queued_job_can_be_cancelled(stage: SimpleNamespace):
+    stage.service.capacity.clear()
+    try:
+        job = submit(stage, "queued", "true")
+        ask(f"{stage.service.url}/v1/{job.name}:cancel", stage.token, {})
+        stage.service.wait(job, [CANCELLED])
+    finally:
+        stage.service.capacity.set()
+    assert job.started == []
+    assert "startTime" not in job.json()
+
+
+def test_an_image_that_is_not_there_fails_the_job(stage: SimpleNamespace):
+    job = script(stage, "absent", "true")
+    job["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["imageUri"] = f"{stage.host}/stage/bash@{DIGEST}"
+    assert ask(stage.base, stage.token, job)[0] == 200
+    done = stage.service.wait("absent", [FAILED])
+    assert "Failed to pull the image" in done.error["message"]
+    assert done.started == []
+
+
+def test_nodes_know_each_other(stage: SimpleNamespace):
+    show = 'echo "$CLUSTER_SPEC"'
+    job = stage.service.wait(submit(stage, "nodes", f"{show}; sleep 2", f"{show}; {FOREVER}"))
+    # The primary replica's end is the job's: the other one is shut down.
+    assert job.state == SUCCEEDED
+    first, second = (json.loads(job.lines(f"workerpool{node}-0")[0]) for node in (0, 1))
+    assert first["cluster"] == second["cluster"]
+    assert (
+        [first["task"]["type"], second["task"]["type"]]
+        == list(first["cluster"])
+        == ["workerpool0", "workerpool1"]
+    )
+    assert len({*first["cluster"]["workerpool0"], *first["cluster"]["workerpool1"]}) == 2
+    assert job.lines("workerpool1-0")[1:] == ["ready", "saved"]
+
+
+@pytest.mark.parametrize(("everything", "starts"), [(True, 4), (False, 3)])
+def test_a_lost_node_starts_anew_alone_or_with_all(stage: SimpleNamespace, everything: bool, starts: int):
+    job = submit(stage, f"pair-{starts}", FOREVER, FOREVER, restartJobOnWorkerRestart=everything)
+    stage.service.wait_for_line(job, "ready", count=2)
+    stage.service.preempt(job, grace_seconds=5, node=1)
+    stage.service.wait_for_line(job, "ready", count=starts)
+    stage.service.wait(job, ["RUNNING"])
+    assert len(job.started) == starts
+    job.cancel()
+    stage.service.wait(job, [CANCELLED])
+
+
+def test_what_still_runs_is_ended_with_the_stage(stage: SimpleNamespace):
+    service: Vertex
+    with vertex(stage.people, registries=[stage.host]) as service:
+        other = SimpleNamespace(
+            **{**vars(stage), "service": service, "base": stage.base.replace(stage.service.url, service.url)}
+        )
+        service.wait_for_line(submit(other, "left", FOREVER, FOREVER), "ready", count=2)
+        # What a container prints can be here before the engine counts it as running.
+        assert len(service.containers(running_only=False)) == 2
+        assert len(containers.ids()) >= 2
+    assert containers.ids(service.stage) == []
+
+
+def test_without_docker_a_test_is_skipped_with_a_reason(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    call: Callable[[], None] = containers.require
+    with pytest.raises(pytest.skip.Exception, match="make engine"):
+        call()

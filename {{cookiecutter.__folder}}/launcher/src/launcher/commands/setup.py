@@ -1,0 +1,60 @@
+"""`uv run cloud setup|destroy`: prepares the cloud and the GitHub repository for this project, and takes it back."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib.resources import as_file, files
+
+from ..errors import UserError
+from ..project import project
+from ..providers import folder
+
+
+def main() -> None:
+    """Run the script of the project's cloud; its settings are environment variables, as its head says."""
+    parser = argparse.ArgumentParser(prog="cloud", description=(__doc__ or "").split(": ")[1])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in (
+        (
+            "setup",
+            "prepare project and repository; again whenever you like (PROJECT=..., DRY_RUN=1)",
+        ),
+        ("destroy", "remove what setup made, after asking; the data only with DATA=delete"),
+    ):
+        commands.add_parser(name, help=text, description=text)
+    command = parser.parse_args().command
+    try:
+        run(command)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def run(command: str) -> None:
+    """Become the script `setup/<command>` of the project's cloud.
+
+    Raises:
+        UserError: this cloud has none yet, or there is no bash.
+    """
+    here = project()
+    where = folder(here.cloud)
+    if not where or not (script := files(where) / "setup" / command).is_file():
+        raise UserError(f"There is no `cloud {command}` for {here.cloud} yet.")
+    os.chdir(here.root)
+    names = {
+        "SLUG": here.slug,
+        "REGION": here.region,
+        "BUCKET": here.bucket,
+        "ACCOUNT": here.account,
+    }
+    sys.stdout.flush()
+    with as_file(script) as path:
+        try:
+            os.execvpe("bash", ["bash", str(path)], {**os.environ, **names})  # noqa: S606 - it takes our place
+        except OSError as error:
+            raise UserError(f"bash cannot be started ({error}); install it.") from error
+
+
+if __name__ == "__main__":
+    main()

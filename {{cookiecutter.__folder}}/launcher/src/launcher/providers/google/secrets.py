@@ -1,0 +1,20 @@
+"""Values of Secret Manager, read with the job's own identity."""
+
+from __future__ import annotations
+
+from ...storage import StorageUnavailable
+from .auth import access_secret
+from .errors import UnreachableError
+
+
+def access(resource: str) -> str:
+    """Read a secret: projects/P/secrets/S/versions/latest.
+
+    Raises:
+        UserError: it cannot be had.
+        StorageUnavailable: Google does not answer.
+    """
+    try:
+        return access_secret(resource)
+    except UnreachableError as error:
+        raise StorageUnavailable(str(error)) from error

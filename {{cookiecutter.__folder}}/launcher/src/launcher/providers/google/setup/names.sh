@@ -1,0 +1,15 @@
+# shellcheck shell=bash disable=SC2034
+# What everything of this project in Google Cloud is called: the only names that setup and destroy know.
+# SLUG, REGION and BUCKET come from [tool.launcher] in pyproject.toml, by `cloud setup`.
+: "${SLUG:?is not set: start this by 'uv run cloud setup'}" "${REGION:?}" "${BUCKET:?}" "${ACCOUNT:?}"
+LAUNCHER=$ACCOUNT-launch    # what GitHub Actions acts as: builds, submits jobs
+TRAINER=$ACCOUNT-trainer    # what the job acts as: reads data, writes results
+POOL=$ACCOUNT-github
+POOL=${POOL#gcp-}                               # Google keeps that prefix for itself
+PROVIDER=github
+# Roles of this project's own: letters, digits and underscores, as Google wants them.
+LAUNCHER_ROLE=${ACCOUNT//-/_}_launch
+TRAINER_ROLE=${ACCOUNT//-/_}_trainer
+FIREWALL=$ACCOUNT           # its rules hold for machines with the tag $SLUG
+SECRET=$SLUG-wandb
+ENVIRONMENT=cloud                               # of GitHub, in .github/workflows/train.yml

@@ -1,0 +1,141 @@
+"""The command line of every program: Hydra, with errors that a person can act on.
+
+Importing this must stay fast, so that a typo costs a second.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from ..errors import readers_may_leave
+from ..project import enter, find_root
+from ..sweeps import optuna
+from . import parser
+from .examples import check_config
+from .explain import EXPECTED, explain
+from .schema import register_resolver
+
+parser.mend()
+optuna.register()
+register_resolver()
+
+# Hydra's own switch for whole tracebacks; it must be read before `main` sets it for Hydra's sake.
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+SIGNALLED = 128  # an exit status above it says that a signal ended the program
+CHECK = "--check"
+
+Check = Callable[[DictConfig], None]
+Program = Callable[[DictConfig], Any]
+
+
+def hydra_program(
+    config_name: str, root: Path | None = None, check: Check | None = None
+) -> Callable[[Program], Callable[[], None]]:
+    """Make `main()` out of a function of the configuration `configs/<config_name>.yaml`.
+
+    The program ends with status 1 and one sentence on stderr when the configuration is wrong or the function
+    raises `UserError`. With HYDRA_FULL_ERROR=1 the whole traceback is shown instead. `--check` among its words
+    looks at the settings and does nothing else.
+
+    Args:
+        root: the project's folder; None for the one around the current folder.
+        check: refuses what types cannot tell, by `UserError`.
+    """
+
+    def decorate(program: Program) -> Callable[[], None]:
+        def main() -> None:
+            try:
+                folder = root or find_root(Path.cwd())
+                enter(folder)
+                _run(config_name, folder / "configs", check, program)
+            except EXPECTED as error:
+                if FULL_ERROR:
+                    raise
+                sys.exit(explain(error))
+            except SystemExit as end:
+                if isinstance(end.code, int) and end.code > SIGNALLED:
+                    _leave_at_once(end.code)
+                raise
+
+        return functools.wraps(program)(main)
+
+    return decorate
+
+
+def _run(config_name: str, configs: Path, check: Check | None, program: Program) -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(config_name, configs))
+        return
+    only_check = CHECK in sys.argv
+    sys.argv = [word for word in sys.argv if word != CHECK]
+
+    @functools.wraps(program)
+    def checked(config: DictConfig) -> Any:
+        try:
+            refuse(config, HydraConfig.get().runtime.choices, configs, check)
+            if only_check:
+                return None
+            with readers_may_leave():
+                return program(config)
+        except EXPECTED as error:  # here, before Hydra adds a line of its own
+            if FULL_ERROR:
+                raise
+            sys.exit(explain(error))
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.raiseExceptions = False  # whoever read our output may leave; we go on
+    logging.getLogger("hydra").setLevel(logging.WARNING)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and `explain` shortens
+    hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(checked)()
+
+
+def refuse(
+    config: DictConfig, choices: Mapping[str, Any], configs: Path, check: Check | None = None
+) -> None:
+    """Refuse a composed configuration that cannot work; arguments as above and in `check_config`.
+
+    Raises:
+        UserError: naming the key, its value and what would be right.
+    """
+    check_config(config, choices, configs)
+    if check:
+        check(config)
+
+
+def help_text(config_name: str, configs: Path) -> str:
+    """Give the configuration file with its comments, and what each of its groups has to choose from.
+
+    Hydra's own help takes seconds and shows the values without the comments that explain them.
+    """
+    groups = {
+        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+        for folder in sorted(configs.iterdir())
+        if folder.is_dir() and folder.name != "hydra"
+    }
+    text = (configs / f"{config_name}.yaml").read_text(encoding="utf-8")
+    named = [f"  {group}={' | '.join(names)}" for group, names in groups.items() if group in text]
+    choices = "\n".join(named)
+    if choices:
+        choices = f"\nChoices (their settings are in configs/<group>/<choice>.yaml):\n{choices}\n"
+    return (
+        f"{text}{choices}\n"
+        f"Other flags: {CHECK} looks at the settings only, --cfg job prints them, --hydra-help the rest."
+    )
+
+
+def _leave_at_once(code: int) -> None:
+    """End without taking torch apart, which lasts seconds: who sent the signal may not wait for that."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,99 @@
+"""What is wrong with a composed configuration, as far as its own files and dataclasses tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ..errors import UserError
+from .explain import nearest
+
+
+def check_config(config: DictConfig, choices: Mapping[str, Any], configs: Path) -> None:
+    """Refuse missing values, unknown names in typed sections, and values of another type than the section's file has.
+
+    A section without a dataclass is typed by example: an override must have the type of the value in its YAML file.
+
+    Args:
+        choices: each group -> the file chosen in it.
+        configs: the folder of these files.
+
+    Raises:
+        UserError: naming the key, its value and what would be right.
+    """
+    for key, known in _unknown(config, ""):
+        raise UserError(f"There is no {key}{nearest(key, known)}")
+    for section in config:
+        example = configs / str(section) / f"{choices.get(str(section))}.yaml"
+        if example.is_file() and not _is_typed(config, section):
+            check_types(str(section), OmegaConf.load(example), config[section])
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"Give a value for {', '.join(missing)}, for example {missing[0]}=...")
+
+
+def check_types(where: str, example: Any, actual: Any) -> None:
+    """Refuse a value of another type than the example's.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if not OmegaConf.is_dict(example):
+        return
+    if not OmegaConf.is_dict(actual):
+        raise UserError(
+            f"{where}={actual} is {_kind(actual)}; choose a file of configs/{where}/, or change {where}.<setting>=..."
+        )
+    for key in example:
+        if OmegaConf.is_interpolation(example, key) or key not in actual:
+            continue
+        expected, value = example[key], actual[key]
+        name = f"{where}.{key}" if where else str(key)
+        if OmegaConf.is_dict(expected):
+            check_types(name, expected, value)
+        elif expected is not None and not _fits(expected, value):
+            raise UserError(
+                f"{name}={value} is {_kind(value)}; give {_kind(expected)}, such as {name}={expected}."
+            )
+
+
+def _unknown(config: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]]:
+    """Find keys that a dataclass does not have: `+name=value` would add them, and nobody would read them."""
+    kind = OmegaConf.get_type(config)
+    known = list(getattr(kind, "__dataclass_fields__", ()))
+    for key in config:
+        name = f"{prefix}{key}"
+        if known and str(key) not in known:
+            yield name, [f"{prefix}{each}" for each in known]
+        elif not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, str(key)):
+            value = config[key]
+            if isinstance(value, DictConfig) and not value._is_none():
+                yield from _unknown(value, f"{name}.")
+
+
+def _is_typed(config: DictConfig, section: Any) -> bool:
+    if OmegaConf.is_missing(config, section) or config[section] is None:
+        return False
+    return hasattr(OmegaConf.get_type(config[section]), "__dataclass_fields__")
+
+
+def _fits(expected: Any, value: Any) -> bool:
+    if isinstance(expected, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if OmegaConf.is_list(expected):
+        return OmegaConf.is_list(value)
+    return type(value) is type(expected)
+
+
+def _kind(value: Any) -> str:
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        type(None): "nothing",
+    }
+    return names.get(type(value), "a list or mapping")

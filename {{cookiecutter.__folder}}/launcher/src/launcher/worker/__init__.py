@@ -1,0 +1,1 @@
+"""What runs in the container: `python -m launcher.worker` is the image's entry point."""

@@ -1,0 +1,91 @@
+"""Which node of a job this is, how many processes train on it, and the command that starts them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from ..project import project
+
+CLUSTER_SPEC = "CLUSTER_SPEC"  # set by Vertex AI: the addresses of all nodes, and which one this is
+PORT = 29500  # torchrun's own default, where the service names none
+OBSERVED = f"{__package__}.observed"
+
+
+@dataclass(frozen=True)
+class Node:
+    """This machine among those that train together.
+
+    Args:
+        rank: 0 for the one that writes.
+        count: how many there are.
+        master: host and port of the first.
+        processes: how many train on this one.
+    """
+
+    rank: int = 0
+    count: int = 1
+    master: tuple[str, int] = ("127.0.0.1", PORT)
+    processes: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether one process does it all."""
+        return self.count * self.processes == 1
+
+    def command(self, args: list[str]) -> list[str]:
+        """Give the command that trains on this node."""
+        program = ["-m", OBSERVED, f"{project().package}.train", *args]
+        if self.alone:
+            return [sys.executable, *program]
+        host, port = self.master
+        where = ["--nnodes", str(self.count), "--node-rank", str(self.rank)]
+        where += ["--master-addr", host, "--master-port", str(port)]
+        each = ["--nproc-per-node", str(self.processes)]
+        return [sys.executable, "-m", "torch.distributed.run", *where, *each, *program]
+
+
+def this_node(env: Mapping[str, str], args: list[str]) -> Node:
+    """Read from the environment which node this is, and count its GPUs.
+
+    Raises:
+        UserError: CLUSTER_SPEC is not as Vertex AI writes it.
+    """
+    processes = 1 if "trainer.device=cpu" in args else max(1, count_gpus(env))
+    text = env.get(CLUSTER_SPEC)
+    if not text:
+        return Node(processes=processes)
+    try:
+        spec = json.loads(text)
+        pools = {pool: list(nodes) for pool, nodes in spec["cluster"].items()}
+        task, index = str(spec["task"]["type"]), int(spec["task"]["index"])
+        nodes = [(pool, number) for pool in sorted(pools) for number in range(len(pools[pool]))]
+        rank = nodes.index((task, index))
+        host, _, port = pools[nodes[0][0]][0].rpartition(":")
+        return Node(rank, len(nodes), (host, int(port)), processes)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{CLUSTER_SPEC} cannot be understood ({error!r}): {text}") from error
+
+
+def count_gpus(env: Mapping[str, str]) -> int:
+    """Count the NVIDIA GPUs that a program started with `env` sees, without torch, which takes seconds."""
+    chosen = env.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return len([one for one in chosen.split(",") if one.strip() not in ("", "-1")])
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=60
+        )
+        return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
+    except (OSError, subprocess.SubprocessError):
+        gpus = Path("/proc/driver/nvidia/gpus")
+        return len(list(gpus.iterdir())) if gpus.is_dir() else 0

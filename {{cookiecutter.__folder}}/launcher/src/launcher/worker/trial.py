@@ -1,0 +1,185 @@
+"""One trial of a sweep: a run of its own, with settings that the service has chosen and a result that it is told.
+
+Vertex AI starts the same container for each trial, says which one it is by CLOUD_ML_TRIAL_ID, and appends the settings
+to the arguments as --name=value. It reads the objective from a file, one JSON object a line, as its library
+`cloudml-hypertune` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import UserError
+from ..identity import check_run_id
+from ..job import RUN_DIRECTION, RUN_ID, RUN_KIND, RUN_OBJECTIVE, RUN_OUTPUT, Kind
+from ..records import CURVES, TRIALS
+from ..storage import read_text, write_text
+from .settings import Settings
+
+TRIAL_ID, METRIC_FILE = "CLOUD_ML_TRIAL_ID", "CLOUD_ML_HP_METRIC_FILE"
+USUAL_METRIC_FILE = "/tmp/hypertune/output.metrics"  # noqa: S108 - the service looks for it there
+MOST_MEASUREMENTS = 100  # the newest; the library keeps no more either
+SETTING = re.compile(r"--(?P<name>[A-Za-z_]\w*(?:[./][A-Za-z_]\w*)*)(?:=(?P<value>.*))?", re.DOTALL)
+WHOLE = re.compile(r"(-?\d+)\.0+")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Which trial this is.
+
+    Args:
+        sweep: run id of the sweep.
+        number: of the trial, from 1.
+        home: URI of the sweep's own run folder; None keeps results on the machine.
+        objective: the metric to report.
+        direction: maximize or minimize.
+        settings: what the service has chosen, by name.
+        metric_file: where the service reads the objective.
+    """
+
+    sweep: str
+    number: int
+    home: str | None
+    objective: str
+    direction: str
+    settings: dict[str, str]
+    metric_file: Path
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.sweep}-{self.number}"
+
+    def narrow(self, settings: Settings) -> Settings:
+        """Give the settings of this trial's run, from those of the sweep."""
+        check_run_id(self.run_id)
+        output = f"{settings.output}-{self.number}" if settings.output else None
+        return replace(settings, run_id=self.run_id, output=output)
+
+    def note(self) -> None:
+        """Keep in the sweep's folder what the trial was given.
+
+        Raises:
+            UserError: the run folder is that of another sweep's trial, or the bucket refuses it.
+            StorageUnavailable: it does not answer.
+        """
+        if not self.home:
+            return
+        uri = f"{self.home}/{TRIALS}/{self.number}.json"
+        values = {"run_id": self.run_id, "objective": self.objective, "direction": self.direction}
+        text = json.dumps({**values, "settings": self.settings}, indent=2) + "\n"
+        earlier = read_text(uri)
+        if earlier is None:
+            write_text(uri, text)
+        elif earlier != text:
+            raise UserError(
+                f"{uri} is of an earlier sweep with other settings; launch this one with another run.id."
+            )
+
+    def report(self, folder: Path) -> tuple[int, float] | None:
+        """Tell the service all that was measured so far; give the last step and value, None where there is none."""
+        measured = self._measurements(folder / CURVES)
+        if not measured:
+            return None
+        now = time.time()
+        lines = [
+            {
+                "global_step": str(step),
+                self.objective: str(value),
+                "timestamp": now,
+                "trial": str(self.number),
+            }
+            for step, value in measured[-MOST_MEASUREMENTS:]
+        ]
+        self.metric_file.parent.mkdir(parents=True, exist_ok=True)
+        part = self.metric_file.with_name(f".{self.metric_file.name}.part")
+        part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        part.replace(self.metric_file)
+        return measured[-1]
+
+    def result(self, folder: Path) -> float:
+        """Tell the service what the ended training has reached, and give it.
+
+        Raises:
+            UserError: it was not measured, or is no number.
+        """
+        last = self.report(folder)
+        if last is None:
+            raise UserError(
+                f"The training measured no {self.objective}, which the sweep optimizes; give objective= one of "
+                f"the metrics in {CURVES}."
+            )
+        return last[1]
+
+    def _measurements(self, path: Path) -> list[tuple[int, float]]:
+        """Read step and value of each validation; a value that is no number ends a trial without a result."""
+        found = []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        for line in lines:
+            try:
+                values = json.loads(line)
+            except ValueError:  # torn: it is being written
+                break
+            value = values.get(self.objective)
+            if value is not None and not math.isfinite(value):
+                raise UserError(
+                    f"The training's {self.objective} is {value} at step {values['step']}; it has diverged."
+                )
+            if value is not None:
+                found.append((int(values["step"]), float(value)))
+        return found
+
+
+def read_trial(env: Mapping[str, str], args: Sequence[str]) -> tuple[Trial | None, list[str]]:
+    """Find out whether this is a trial of a sweep.
+
+    Returns:
+        the trial, None for any other job, and the training's overrides with what the service has chosen.
+
+    Raises:
+        UserError: the service does not say which trial it is, or gives something else than plain settings.
+    """
+    if env.get(RUN_KIND) != Kind.sweep.value:
+        return None, list(args)
+    number, objective = env.get(TRIAL_ID, ""), env.get(RUN_OBJECTIVE, "")
+    if not number.isdigit() or not objective:
+        raise UserError(
+            f"A trial of a sweep needs {TRIAL_ID} and {RUN_OBJECTIVE}; there are {number!r} and {objective!r}."
+        )
+    settings, overrides = _split(args)
+    trial = Trial(
+        sweep=env.get(RUN_ID, ""),
+        number=int(number),
+        home=(env.get(RUN_OUTPUT) or "").rstrip("/") or None,
+        objective=objective,
+        direction=env.get(RUN_DIRECTION, "maximize"),
+        settings=settings,
+        metric_file=Path(env.get(METRIC_FILE) or USUAL_METRIC_FILE),
+    )
+    return trial, [*overrides, *(f"{name}={value}" for name, value in settings.items())]
+
+
+def _split(args: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Part what the service has appended, as --name=value or --name value, from the training's overrides."""
+    settings: dict[str, str] = {}
+    overrides: list[str] = []
+    left = list(args)
+    while left:
+        word = left.pop(0)
+        if not word.startswith("--"):
+            overrides.append(word)
+            continue
+        found = SETTING.fullmatch(word)
+        value = found["value"] if found else None
+        if found and value is None and left:
+            value = left.pop(0)
+        if not found or not value:
+            raise UserError(f"The service gave {word}, which is no setting with a value.")
+        whole = WHOLE.fullmatch(value)  # settings that take whole numbers take no 16.0
+        settings[found["name"]] = whole[1] if whole else value
+    return settings, overrides

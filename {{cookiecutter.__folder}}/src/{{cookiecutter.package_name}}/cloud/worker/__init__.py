@@ -1,1 +1,0 @@
-"""What runs in the container: `python -m ...cloud.worker` is the image's entry point."""
