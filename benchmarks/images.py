@@ -34,10 +34,16 @@ WORKDIR /app
 COPY . .
 RUN : {MARK} && pip install --no-cache-dir uv==UV \\
     && UV_SYSTEM_CERTS=1 uv sync --quiet --locked --no-cache --no-default-groups --no-install-project
-ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app/src
-ENTRYPOINT ["python", "-m", "PACKAGE.cloud.worker"]
+ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app/src:/app/launcher/src
+ENTRYPOINT ["python", "-m", "launcher.worker"]
 """
-LAYERS = ("user", "torch and CUDA", "other packages", "code")  # those on the base, of which there are some
+LAYERS = (
+    "user",
+    "torch and CUDA",
+    "other packages",
+    "launcher",
+    "code",
+)  # those on the base, of which there are some
 EMPTY = 100  # bytes that a layer of nothing has at most
 CUDA = re.compile(r"torch$|triton$|nvidia-|cuda-")
 
@@ -63,7 +69,7 @@ class Images:
         uv = re.search(r"uv==([\d.]+)", project.read("Dockerfile"))
         assert uv, "which uv the Dockerfile installs"
         self._single = folder / "Dockerfile"
-        self._single.write_text(SINGLE_STAGE.replace("UV", uv[1], 1).replace("PACKAGE", project.package))
+        self._single.write_text(SINGLE_STAGE.replace("UV", uv[1], 1))
 
     def publish(self, kind: str, number: str) -> str:
         """Builds and pushes; notes seconds and bytes; gives the image by its digest."""

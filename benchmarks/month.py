@@ -1,7 +1,7 @@
 """A month of pushes that go wrong in every way, in simulated time: what is spent against the cap, and what runs too long.
 
 Runs inside a bake, with its own launch, ledger and janitor; only the cloud and the clock are simulated. Launches come at
-random, some at the same moment; machines are preempted, calls fail before or after their effect, workflows die
+random, some at the same moment; machines are preempted and replaced, calls fail before or after their effect, workflows die
 half-way, some trainings never end, and for some machines the provider's own time limit does nothing.
 """
 
@@ -23,16 +23,14 @@ from typing import Any
 
 from measure import Result, save, summary
 
-PACKAGE = next(path.parent.name for path in Path("src").glob("*/__init__.py"))
+
+def launcher(name: str) -> Any:
+    """A module of the launcher that is measured."""
+    return importlib.import_module(f"launcher.{name}")
 
 
-def project(name: str) -> Any:
-    """A module of the project that is measured."""
-    return importlib.import_module(f"{PACKAGE}.{name}")
-
-
-words, records, ledger = project("cloud.job"), project("cloud.records"), project("cloud.ledger")
-State, UserError = words.State, project("errors").UserError
+words, records, ledger = launcher("job"), launcher("records"), launcher("money.ledger")
+State, UserError = words.State, launcher("errors").UserError
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -41,6 +39,7 @@ CAP = 125.0  # USD a month
 LABELS = {"project": "simulated"}
 PUSHES = 10  # a day; some of them two at the same moment
 MACHINES = ("cpu", "t4", "l4", "a100")
+JANITOR_EVERY = 6  # hours
 PREEMPTED_EVERY = 6.0  # hours, of a machine on spot
 CALL_FAILS, ANSWER_LOST, WORKFLOW_DIES, NEVER_ENDS, JANITOR_DIES = 0.03, 0.05, 0.05, 0.05, 0.05
 LIMIT_IS_DEAD = 0.1  # of machines, in the months that show what the janitor is for
@@ -76,6 +75,10 @@ class Simulated:
     state: Any = None
     machines: list[Machine] = field(default_factory=list)
 
+    @property
+    def job_attempts(self) -> int:
+        return int(self.job.env.get(words.RUN_MAX_ATTEMPTS, 1))
+
 
 class Cloud:
     """A provider in simulated time, as the project's backends are."""
@@ -92,10 +95,18 @@ class Cloud:
     def advance(self, to: datetime) -> None:
         """Lets time pass: machines end when they have to."""
         for job in self.jobs.values():
-            machine = job.machines[-1] if job.machines else None
-            if machine and not machine.ended and machine.until <= to:
+            while (machine := job.machines[-1] if job.machines else None) and self._ends(machine, to):
                 self._end(job, machine.until, machine.why)
+                # The service starts a preempted job again, each time with the whole limit.
+                if machine.why is State.preempted and len(job.machines) < job.job_attempts:
+                    self.time = machine.until
+                    self._start(job)
+                elif machine.why is State.preempted:
+                    job.state = State.failed
         self.time = to
+
+    def _ends(self, machine: Machine, to: datetime) -> bool:
+        return machine.ended is None and machine.until <= to
 
     def _end(self, job: Simulated, when: datetime, state: Any) -> None:
         machine = job.machines[-1]
@@ -205,9 +216,13 @@ class Month:
     """One month of a project, with the guards or without."""
 
     def __init__(self, seed: int, guarded: bool, dead: float, folder: Path) -> None:
-        launch, plan, prices = project("launch"), project("cloud.plan"), project("cloud.prices")
+        launch, plan, prices = (
+            launcher("commands.launch"),
+            launcher("planning.plan"),
+            launcher("money.prices"),
+        )
         self.launch, self.make_plan = launch, plan.make_plan
-        costs = {name: prices.price("gce", name, "us-central1") for name in MACHINES}
+        costs = {name: prices.price("batch", name, "us-central1") for name in MACHINES}
         hourly = {(name, spot): cost.hourly(spot) for name, cost in costs.items() for spot in (True, False)}
         self.random, self.cloud, self.guarded = random.Random(-seed), Cloud(seed, hourly, dead), guarded
         self.config, self.home = compose(folder), f"{folder}/runs"
@@ -216,14 +231,14 @@ class Month:
 
     def run(self) -> None:
         """Goes through the month hour by hour, and a day more for what still runs then."""
-        tidy, reports = project("cloud.chores").tidy, project("cloud.reports")
+        tidy, reports = launcher("janitor.chores").tidy, launcher("janitor.reports")
         reports.publish = lambda *given: ""  # what is reported is not looked at again
-        place = project("cloud.places").Place(
+        place = launcher("records.places").Place(
             "simulated", str(self.config.cloud.backend), self.cloud, self.home, LABELS, CAP
         )
         for hour in range((DAYS + 1) * 24):
             self.cloud.advance(BEGIN + hour * HOUR)
-            if self.guarded and self.random.random() >= JANITOR_DIES:
+            if self.guarded and hour % JANITOR_EVERY == 0 and self.random.random() >= JANITOR_DIES:
                 with self.cloud.storm(), contextlib.suppress(UserError, DiedError):
                     tidy([place], object(), False, lambda line: None)
             if hour < DAYS * 24:
@@ -256,11 +271,12 @@ class Month:
 
 
 def compose(folder: Path) -> Any:
-    """The settings of a launch on a virtual machine, with a folder as bucket."""
+    """The settings of a launch on Google Cloud Batch, with a folder as bucket."""
     import hydra
     from omegaconf import OmegaConf
 
-    given = ["cloud=gce", f"cloud.bucket={folder}", "cloud.project=simulated", "cloud.max_cost_usd=1000"]
+    given = ["cloud=batch", f"cloud.bucket={folder}", "cloud.project=simulated", "cloud.max_cost_usd=1000"]
+    launcher("settings.cli"), launcher("settings.schema").register()
     with hydra.initialize_config_dir(str(Path("configs").resolve()), version_base="1.3"):
         config = hydra.compose("launch", given)
     config.cloud.labels = LABELS

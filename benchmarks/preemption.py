@@ -32,11 +32,13 @@ class Machine:
     def __init__(self, project: BakedProject, folder: Path, bucket: Path, settings: tuple[str, ...]) -> None:
         folder.mkdir(parents=True)
         self.run, self._output = folder / "runs/bench", folder / "output"
+        for name in ("pyproject.toml", "configs", "src"):  # by which the launcher knows the project
+            (folder / name).symlink_to(project.folder / name)
         python = project.folder / ".venv/bin/python"
         data = f"data.folder={project.folder}/data/digits"
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
-                [python, "-m", f"{project.package}.cloud.worker", *SETTINGS, *settings, data],
+                [python, "-m", "launcher.worker", *SETTINGS, *settings, data],
                 cwd=folder,
                 env=clean_env(OMP_NUM_THREADS="1", RUN_ID="bench", RUN_OUTPUT=str(bucket)),
                 stdout=output,

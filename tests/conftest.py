@@ -40,8 +40,10 @@ def demo_project(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> BakedP
 @pytest.fixture(scope="session")
 def stage(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Stage"]:
     """The default bake with its cloud prepared and its data in the bucket; everything ends with the session."""
-    from stage import containers
-    from stage import scene# Google's types take seconds to import
+    from stage import (
+        containers,
+        scene,  # Google's types take seconds to import
+    )
 
     containers.require()
     project = bake().copy(tmp_path_factory.mktemp("stage") / "cloud-training")
@@ -57,6 +59,13 @@ def pushed(stage: "Stage") -> "WorkflowRun":
     (run,) = stage.github.push(only=("train.yml",))  # it runs ci.yml too
     assert run.succeeded, run.log[-8000:]
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of the loop needs a Docker engine; of the other folders, what says so."""
+    for item in items:
+        if Path(__file__).with_name("loop") in item.path.parents:
+            item.add_marker(pytest.mark.engine)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -32,7 +32,9 @@ def project_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path, name in sources.items():
         target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(jinja.from_string(path.read_text(encoding="utf-8")).render(answers), encoding="utf-8")
+        target.write_text(
+            jinja.from_string(path.read_text(encoding="utf-8")).render(answers), encoding="utf-8"
+        )
     return root
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from launcher.errors import UserError
 from launcher.job import (
     Handle,
     Job,
@@ -15,7 +16,6 @@ from launcher.job import (
     State,
     Status,
 )
-from launcher.errors import UserError
 
 DIGEST = "registry.example/train@sha256:" + "1" * 64
 

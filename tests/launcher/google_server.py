@@ -11,10 +11,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-
 from launcher.providers.google import auth as google
 
-SERVICES = ("AIPLATFORM", "LOGGING", "SECRETMANAGER", "SERVICEUSAGE")
+SERVICES = ("AIPLATFORM", "BATCH", "LOGGING", "SECRETMANAGER", "SERVICEUSAGE")
 VERSIONED = {"COMPUTE": "compute/v1/"}  # of these the version is a part of the address
 LAUNCHER = "launcher@my-project.iam.gserviceaccount.com"
 CUT = 0  # as a status: the connection ends without an answer
@@ -32,9 +31,7 @@ class GoogleServer:
         self.host = ""
         self.ahead = 0.0  # seconds that its clock is ahead of this machine's
 
-    def say(
-        self, method: str, path: str, body: Any = None, status: int = 200, **headers: str
-    ) -> None:
+    def say(self, method: str, path: str, body: Any = None, status: int = 200, **headers: str) -> None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self._answers.setdefault((method, path), []).append((status, body, named))
 
@@ -84,9 +81,7 @@ def google_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Goo
         },
     )
     impersonated = {"accessToken": "valid", "expireTime": "2099-01-01T00:00:00Z"}
-    server.say(
-        "POST", f"/v1/projects/-/serviceAccounts/{LAUNCHER}:generateAccessToken", impersonated
-    )
+    server.say("POST", f"/v1/projects/-/serviceAccounts/{LAUNCHER}:generateAccessToken", impersonated)
     threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
     google._find_login.cache_clear()
     try:

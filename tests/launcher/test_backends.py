@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
-
-from launcher import providers as backends
-from launcher.providers.google import gce_api
-from launcher.providers.local import local
-from launcher.providers.google import vertex
-from launcher.job import Handle, Job, Kind, Leftover, Machine, State
-from launcher.settings.schema import CONFIGS, CloudConfig
-from launcher.errors import UserError
-
 from google_server import GoogleServer, google_server
+from launcher import providers as backends
+from launcher.errors import UserError
+from launcher.job import Handle, Job, Kind, Leftover, Machine, State
+from launcher.providers.google import gce_api, vertex
+from launcher.providers.local import local
+from launcher.settings.schema import CONFIGS, CloudConfig
+from omegaconf import OmegaConf
 
 BACKENDS = ("local", "vertex", "gce")
 AT_WORK = (State.queued, State.running)

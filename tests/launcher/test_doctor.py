@@ -6,14 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from launcher.providers.google import doctor
-from launcher.providers.google import inputs
-from launcher.providers.google import vertex
-from launcher.providers.google import vertex_quotas
-from launcher.job import Job, Machine, Problem
-
 from google_server import google_server
+from launcher.job import Job, Machine, Problem
+from launcher.providers.google import doctor, inputs, vertex, vertex_quotas
 
 BUCKET = "/storage/v1/b/my-bucket"
 OBJECTS = f"{BUCKET}/o/dvc%2Ffiles%2Fmd5%2F"
@@ -194,9 +189,7 @@ def test_each_gpu_has_a_quota_of_its_own(server, gpu, spot, metric):
     wanted = job(Machine("some", "type", gpu, 8), spot=spot)
     problem = only(vertex_quotas.check_gpu_quota("my-project", "us-central1", wanted))
     assert problem.fatal
-    assert (
-        f"custom_model_training_{metric} in us-central1 is 1, and the job needs 8" in problem.what
-    )
+    assert f"custom_model_training_{metric} in us-central1 is 1, and the job needs 8" in problem.what
     assert "iam-admin/quotas?project=my-project" in problem.remedy
 
 

@@ -8,7 +8,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
-
+from google_server import CUT, GoogleServer, _handler
 from launcher.janitor.github import (
     LONGEST_BODY,
     CommitMissingError,
@@ -17,8 +17,6 @@ from launcher.janitor.github import (
     connect,
 )
 from launcher.janitor.report import Facts, headline, markdown
-
-from google_server import CUT, GoogleServer, _handler
 
 COMMIT = "c" * 40
 STATUS = f"/repos/owner/name/statuses/{COMMIT}"
@@ -41,9 +39,7 @@ def server() -> Iterator[GoogleServer]:
 @pytest.fixture
 def github(server: GoogleServer) -> GitHub:
     url = f"http://{server.host}"
-    found = connect(
-        {"GITHUB_TOKEN": "secret", "GITHUB_REPOSITORY": "owner/name", "GITHUB_API_URL": url}
-    )
+    found = connect({"GITHUB_TOKEN": "secret", "GITHUB_REPOSITORY": "owner/name", "GITHUB_API_URL": url})
     assert found
     return found
 

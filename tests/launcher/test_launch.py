@@ -12,16 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-from launcher.commands import launch
-from launcher import providers as backends
-from launcher.planning import code
-from launcher.money import ledger
-from launcher import records
-from launcher.job import Problem, State
-from launcher.errors import UserError, readers_may_leave
-
 from fake_backend import DIGEST, FakeBackend
+from launcher import providers as backends
+from launcher import records
+from launcher.commands import launch
+from launcher.errors import UserError, readers_may_leave
+from launcher.job import Problem, State
+from launcher.money import ledger
+from launcher.planning import code
 
 # Priced as a machine of a cloud; what would be asked of the cloud is asked of a FakeBackend.
 PRICED = (
@@ -66,9 +64,7 @@ def run_launch(
 ) -> Callable[..., Launched]:
     """Runs `launch` with a priced machine, a folder as bucket, and the given settings."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(
-        "HYDRA_FULL_ERROR", "0"
-    )  # the program sets it, and it must not outlive a test
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the program sets it, and it must not outlive a test
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.setenv("GITHUB_REF_NAME", "main")
 
@@ -271,9 +267,7 @@ def test_a_run_that_is_at_work_is_not_launched_again(run_launch, backend):
     assert backend.submitted == []
 
 
-def test_a_run_that_has_ended_goes_on_with_time_and_attempts_of_its_own(
-    run_launch, backend, bucket
-):
+def test_a_run_that_has_ended_goes_on_with_time_and_attempts_of_its_own(run_launch, backend, bucket):
     backend.jobs = {"mine": (State.stopped, 7200.0)}
     folder = bucket / "runs" / "mine"
     folder.mkdir(parents=True)
@@ -320,9 +314,7 @@ def test_a_summary_goes_to_the_page_of_the_workflow(run_launch, tmp_path, monkey
         assert fact in text
 
 
-def test_the_working_tree_travels_as_an_archive_named_by_its_digest(
-    run_launch, backend, bucket, monkeypatch
-):
+def test_the_working_tree_travels_as_an_archive_named_by_its_digest(run_launch, backend, bucket, monkeypatch):
     monkeypatch.setattr(code, "pack", lambda root: b"packed")
     done = run_launch("code=worktree")
     assert done.status == 0

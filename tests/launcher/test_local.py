@@ -9,15 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
-
-from launcher.providers.local import docker
-from launcher.providers.local import local
-from launcher import records
-from launcher.job import Job, Machine, State
-from launcher.errors import UserError
-
 from conftest import SMALL
+from launcher import records
+from launcher.errors import UserError
+from launcher.job import Job, Machine, State
+from launcher.providers.local import docker, local
+from omegaconf import DictConfig
 
 CLOUD = {
     "backend": "local",
@@ -35,9 +32,7 @@ def job(**values: object) -> Job:
 
 
 @pytest.fixture
-def start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], local.Local]]:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], local.Local]]:
     """Starts a Python program in place of the worker, as run `a`; whatever still runs at the end is killed."""
     monkeypatch.chdir(tmp_path)
     backend = local.connect(DictConfig(CLOUD))
@@ -81,9 +76,7 @@ def test_a_job_that_ends_without_an_outcome_has_failed(start):
 
 
 def test_the_workers_exit_status_is_that_of_following(start):
-    backend = start(
-        "open('runs/a/outcome.json', 'w').write('{\"state\": \"failed\", \"exit_code\": 7}')"
-    )
+    backend = start("open('runs/a/outcome.json', 'w').write('{\"state\": \"failed\", \"exit_code\": 7}')")
     assert backend.follow("a") == 7
     assert state(backend) is State.failed
 
@@ -184,18 +177,14 @@ def test_a_container_reads_data_and_writes_runs_as_the_caller(tmp_path, monkeypa
     assert "very-secret" not in text
 
 
-def test_a_container_with_a_bucket_sees_nothing_of_this_machine_but_its_login(
-    tmp_path, monkeypatch
-):
+def test_a_container_with_a_bucket_sees_nothing_of_this_machine_but_its_login(tmp_path, monkeypatch):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "login.json"))
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:4443")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     cloud = {**CLOUD, "machine": "container", "image": "i:main", "bucket": "gs://b"}
     backend = local.connect(DictConfig(cloud))
     env = {"RUN_OUTPUT": "gs://b/runs/a", "RUN_DATA": "data/digits"}
-    text = " ".join(
-        backend.request(job(image="i:main", output="gs://b/runs/a", env=env))["command"]
-    )
+    text = " ".join(backend.request(job(image="i:main", output="gs://b/runs/a", env=env))["command"])
     assert text.count("--volume") == 1
     assert f"--volume {tmp_path}/login.json:/tmp/key.json:ro" in text
     assert "--network host" in text

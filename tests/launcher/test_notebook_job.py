@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-
+from launcher.errors import UserError
 from launcher.worker import notebook
 from launcher.worker.cluster import Node
 from launcher.worker.notebook import (
@@ -25,7 +25,6 @@ from launcher.worker.notebook import (
     options,
 )
 from launcher.worker.settings import Settings
-from launcher.errors import UserError
 
 
 def free_port() -> int:
@@ -52,11 +51,7 @@ def shelf(tmp_path) -> Shelf:
 
 def kept(shelf: Shelf) -> dict[str, str]:
     root = Path(shelf.uri or "")
-    return {
-        path.relative_to(root).as_posix(): path.read_text()
-        for path in root.rglob("*")
-        if path.is_file()
-    }
+    return {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*") if path.is_file()}
 
 
 def test_only_what_a_person_has_written_is_kept(shelf):

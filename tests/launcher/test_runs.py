@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 import xxhash
-
+from fake_backend import FakeBackend
+from launcher import records
 from launcher.commands import runs
+from launcher.errors import UserError
+from launcher.job import State
 from launcher.money import ledger
 from launcher.records import places
-from launcher import records
-from launcher.job import State
-from launcher.errors import UserError
-
-from fake_backend import FakeBackend
 
 CONFIG = """
 backend: %s
@@ -137,9 +135,7 @@ def test_a_run_that_its_provider_forgot_is_known_from_the_bucket(run, home):
     assert "not started" in table
 
 
-def test_a_provider_that_cannot_be_asked_is_one_line_and_hides_no_other(
-    run, backends, home, caplog
-):
+def test_a_provider_that_cannot_be_asked_is_one_line_and_hides_no_other(run, backends, home, caplog):
     records.write(str(home), record("first"))
     backends["one"].jobs = {"first": (State.running, 60.0)}
     backends["two"].refusal = "There is no login; log in."

@@ -6,15 +6,14 @@ from collections.abc import Callable
 import hydra
 import pytest
 from hydra.errors import HydraException
+from launcher.errors import UserError
+from launcher.job import Parameter, Search
+from launcher.settings.cli import explain
+from launcher.settings.schema import CONFIGS
+from launcher.sweeps import optuna as sweeper
+from launcher.sweeps.search import for_launch, search_of
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-
-from launcher.sweeps import optuna as sweeper
-from launcher.settings.cli import explain
-from launcher.job import Parameter, Search
-from launcher.sweeps.search import for_launch, search_of
-from launcher.settings.schema import CONFIGS
-from launcher.errors import UserError
 
 Read = Callable[..., tuple[Search, tuple[str, ...]]]
 
@@ -28,9 +27,7 @@ def read() -> Read:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
             whole = hydra.compose("launch", argv, return_hydra_config=True)
         if params:
-            whole.hydra.sweeper.params = {
-                key.replace("__", "."): each for key, each in params.items()
-            }
+            whole.hydra.sweeper.params = {key.replace("__", "."): each for key, each in params.items()}
         config = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
         return search_of(whole.hydra, config, spaces)
 
@@ -91,9 +88,7 @@ def test_ranges_of_numbers_have_the_values_that_are_meant(read):
         0.4,
         0.5,
     )
-    assert read("model.dropout=interval(0,1)")[0].parameters[2] == Parameter(
-        "model.dropout", low=0, high=1
-    )
+    assert read("model.dropout=interval(0,1)")[0].parameters[2] == Parameter("model.dropout", low=0, high=1)
 
 
 def test_groups_and_words_can_be_chosen(read):

@@ -4,7 +4,6 @@ import aiohttp
 import pytest
 import requests.exceptions
 from fsspec.implementations.local import LocalFileSystem
-
 from launcher import storage
 from launcher.errors import UserError
 

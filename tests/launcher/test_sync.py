@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import xxhash
-
 from launcher import storage
-from launcher.worker import sync
-from launcher.worker.sync import Mirror
 from launcher.errors import UserError
 from launcher.storage import StorageUnavailable
+from launcher.worker import sync
+from launcher.worker.sync import Mirror
 
 
 def checkpoint(folder, step, content=None):
@@ -50,14 +49,10 @@ def mirror(here, bucket, said, monkeypatch):
 
 
 def names(folder):
-    return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    )
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_log_is_uploaded_before_the_checkpoint_that_counts_on_it(
-    mirror, here, bucket, monkeypatch
-):
+def test_a_log_is_uploaded_before_the_checkpoint_that_counts_on_it(mirror, here, bucket, monkeypatch):
     mirror.restore()
     (here / "metrics.jsonl").write_text("{}\n")
     (here / "run.json").write_text("{}\n")
@@ -96,9 +91,7 @@ def name_of(step):
     return xxhash.xxh3_128(f"checkpoint {step}".encode()).hexdigest()
 
 
-def test_older_checkpoints_go_when_a_newer_one_is_there_and_not_before(
-    mirror, here, bucket, monkeypatch
-):
+def test_older_checkpoints_go_when_a_newer_one_is_there_and_not_before(mirror, here, bucket, monkeypatch):
     mirror.restore()
     seen = []
 
@@ -118,9 +111,7 @@ def test_older_checkpoints_go_when_a_newer_one_is_there_and_not_before(
     assert kept == ["step-00000004", "step-00000005"]
 
 
-def test_no_checkpoint_is_removed_while_the_newer_one_cannot_be_uploaded(
-    mirror, here, bucket, monkeypatch
-):
+def test_no_checkpoint_is_removed_while_the_newer_one_cannot_be_uploaded(mirror, here, bucket, monkeypatch):
     mirror.restore()
     path = checkpoint(here, 1)
     mirror.publish(patience=0)

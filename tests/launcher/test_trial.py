@@ -6,17 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from launcher.sweeps import results as trials
-from launcher.records.places import Place, find
+from fake_backend import FakeBackend
+from launcher.errors import UserError
 from launcher.records import OUTCOME, write
+from launcher.records.places import Place, find
+from launcher.sweeps import results as trials
 from launcher.worker.cluster import Node
 from launcher.worker.settings import Settings
 from launcher.worker.trial import Trial, read_trial
 from launcher.worker.worker import Worker
-from launcher.errors import UserError
-
-from fake_backend import FakeBackend
 from test_runs import record
 from test_worker import Scripted, attempt  # noqa: F401
 
@@ -185,18 +183,14 @@ def test_the_trials_of_a_sweep_are_shown_from_the_bucket(tmp_path, monkeypatch, 
     text = "".join(json.dumps(line) + "\n" for line in LINES)
     (home / "lr-2/metrics.jsonl").write_text(text + '{"step": 30, "val/acc')
     trials.show_sweep(place(tmp_path), found_run())
-    rows = [
-        line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  lr-")
-    ]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  lr-")]
     assert rows == [
         ["lr-2", "0.01", "0.75", "running"],
         ["lr-1", "0.5", "0.5", "succeeded"],
         ["lr-10", "0.1", "running"],
     ]
     assert (tmp_path / "runs/sweeps/lr.png").is_file()
-    assert (
-        (tmp_path / "runs/sweeps/lr.csv").read_text().splitlines()[1].startswith("lr-2,0.01,0.75")
-    )
+    assert (tmp_path / "runs/sweeps/lr.csv").read_text().splitlines()[1].startswith("lr-2,0.01,0.75")
 
 
 def test_what_is_no_sweep_or_has_not_begun_is_said(tmp_path):

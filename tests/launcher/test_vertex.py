@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
+from google_server import CUT, LAUNCHER, google_server
+from launcher.errors import UserError
+from launcher.job import Job, Machine, State
 from launcher.providers.google import auth as google
 from launcher.providers.google import vertex
 from launcher.providers.google.errors import (
@@ -17,10 +19,6 @@ from launcher.providers.google.errors import (
     RefusedError,
     UnreachableError,
 )
-from launcher.job import Job, Machine, State
-from launcher.errors import UserError
-
-from google_server import CUT, LAUNCHER, google_server
 
 JOBS = "/v1/projects/my-project/locations/us-central1/customJobs"
 NAME = "projects/my-project/locations/us-central1/customJobs/77"
@@ -441,9 +439,7 @@ def test_the_login_is_named(server):
 
 def test_a_secret_is_read_without_the_newline_that_echo_adds(server):
     data = base64.b64encode("schlüssel\n".encode()).decode()
-    server.say(
-        "GET", "/v1/projects/p/secrets/s/versions/latest:access", {"payload": {"data": data}}
-    )
+    server.say("GET", "/v1/projects/p/secrets/s/versions/latest:access", {"payload": {"data": data}})
     assert google.access_secret("projects/p/secrets/s/versions/latest") == "schlüssel"
 
 

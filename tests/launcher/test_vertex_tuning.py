@@ -4,11 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
+from launcher.job import Kind, Parameter, Search, State
 from launcher.providers.google import auth as google
 from launcher.providers.google import vertex
-from launcher.job import Kind, Parameter, Search, State
-
 from test_vertex import JOBS, NAME, cloud, found, job, server  # noqa: F401
 
 TUNING = JOBS.replace("customJobs", "hyperparameterTuningJobs")
@@ -167,9 +165,7 @@ def test_the_lines_of_all_trials_say_whose_they_are(server):  # noqa: F811
         labels = {"job_id": number, "task_name": "workerpool0-0"}
         return {"jsonPayload": {"message": text}, "resource": {"labels": labels}}
 
-    server.say(
-        "POST", "/v2/entries:list", {"entries": [entry("501", "epoch 1"), entry("77", "begun")]}
-    )
+    server.say("POST", "/v2/entries:list", {"entries": [entry("501", "epoch 1"), entry("77", "begun")]})
     lines = list(vertex.connect(cloud()).logs("run-1"))
     assert lines == ["[trial 3] epoch 1", "begun"]
     asked = server.sent("POST", "/v2/entries:list")[0]["body"]["filter"]

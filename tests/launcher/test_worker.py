@@ -14,24 +14,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
-
-from launcher import storage
-from launcher import job
-from launcher.worker import __main__
-from launcher.worker import secrets
-from launcher.worker import sync
-from launcher.worker import worker
+from conftest import ALONE, SMALL
+from launcher import job, storage
+from launcher.errors import UserError
+from launcher.settings.schema import CONFIGS
+from launcher.storage import StorageUnavailable
+from launcher.worker import __main__, secrets, sync, worker
 from launcher.worker.cluster import Node
 from launcher.worker.settings import Settings
 from launcher.worker.worker import Worker
-from launcher.settings.schema import CONFIGS
-from launcher.errors import UserError
-from launcher.storage import StorageUnavailable
 from PROJECT.train import train
 from PROJECT.training.distributed import Processes
 from PROJECT.training.restore import agree
-
-from conftest import ALONE, SMALL
 from test_resume import measured
 from test_sync import checkpoint
 
@@ -90,7 +84,9 @@ def codes(bucket):
 
 def test_a_training_that_ends_well_leaves_all_in_the_bucket(attempt, bucket):
     script = "import pathlib\nfor name in ('report.md', '.hidden', 'plots/a.png'):\n"
-    script += "    path = pathlib.Path('runs/a', name); path.parent.mkdir(exist_ok=True); path.write_text('x')\n"
+    script += (
+        "    path = pathlib.Path('runs/a', name); path.parent.mkdir(exist_ok=True); path.write_text('x')\n"
+    )
     assert attempt(script + "print('trained')") == 0
     assert bucket("outcome.json")["state"] == "succeeded"
     assert bucket("report.md") == bucket("plots/a.png") == "x"
@@ -162,9 +158,7 @@ def test_the_time_of_a_killed_attempt_is_known(attempt, bucket, monkeypatch):
 
 def test_sigterm_is_passed_on_and_what_was_saved_then_is_in_the_bucket(attempt, bucket, tmp_path):
     name = checkpoint(tmp_path, 7).name
-    save = (
-        f"lambda *_: shutil.copy('../checkpoints/{name}', 'runs/a/checkpoints') and sys.exit(143)"
-    )
+    save = f"lambda *_: shutil.copy('../checkpoints/{name}', 'runs/a/checkpoints') and sys.exit(143)"
     script = "import os, shutil, signal, sys, time\n"
     script += f"signal.signal(signal.SIGTERM, {save})\n"
     script += "os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
@@ -252,9 +246,7 @@ SECRETS = {"WANDB_API_KEY": "projects/p/secrets/s/versions/latest"}
 
 def test_a_secret_reaches_the_training_and_no_log(attempt, bucket, google, capfd):
     google("abcdef123456")
-    script = (
-        "import os; print('key', os.environ['WANDB_API_KEY'], len(os.environ['WANDB_API_KEY']))"
-    )
+    script = "import os; print('key', os.environ['WANDB_API_KEY'], len(os.environ['WANDB_API_KEY']))"
     assert attempt(script, secrets=SECRETS) == 0
     assert "key *** 12" in bucket("worker.log")
     assert "abcdef123456" not in capfd.readouterr().out + bucket("worker.log")

@@ -7,13 +7,11 @@ import sys
 import tarfile
 
 import pytest
-
-from launcher.worker import cluster
-from launcher.worker import observed
-from launcher.worker.overlay import lay
-from launcher.worker.pull import explain, pull
 from launcher.errors import UserError
 from launcher.storage import StorageUnavailable
+from launcher.worker import cluster, observed
+from launcher.worker.overlay import lay
+from launcher.worker.pull import explain, pull
 
 
 @pytest.fixture

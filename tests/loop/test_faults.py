@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 from stage.github.hub import WorkflowRun
-from stage.scene import Stage
 from stage.google.vertex import CANCELLED, OVER, SUCCEEDED
+from stage.scene import Stage
 
 # Slow enough to be disturbed: a checkpoint every third step, and a thousand steps.
 LONG = ("trainer.max_epochs=60", "checkpoint.steps=3", "trainer.log_every=3", "tracking=none")

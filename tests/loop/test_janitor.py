@@ -17,10 +17,10 @@ import pytest
 from baking import clean_env
 from stage import containers
 from stage.github.hub import WorkflowRun
+from stage.google.vertex import CANCELLED, SUCCEEDED, TrainingJob
 from stage.patience import deadline
 from stage.rest import Answer, Request, RequestError, ask
 from stage.scene import Stage
-from stage.google.vertex import CANCELLED, SUCCEEDED, TrainingJob
 
 ENDLESS = ("trainer.max_epochs=100000", "tracking=none")
 QUEUED = "JOB_STATE_QUEUED"

@@ -12,9 +12,9 @@ import pytest
 from baking import BakedProject
 from stage import containers
 from stage.github.hub import WorkflowRun
+from stage.google.vertex import SUCCEEDED, TrainingJob
 from stage.registry import layers, manifest
 from stage.scene import Stage
-from stage.google.vertex import SUCCEEDED, TrainingJob
 
 
 @pytest.fixture(scope="module")

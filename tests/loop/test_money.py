@@ -6,8 +6,8 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from stage.scene import Stage
 from stage.google.vertex import CANCELLED
+from stage.scene import Stage
 
 pytestmark = pytest.mark.usefixtures("pushed")
 WORST = 0.39  # USD: two hours of the machine that the stage launches on, at the price that `launch` prints

@@ -7,9 +7,9 @@ import time
 
 import pytest
 import yaml
+from stage.google.vertex import CANCELLED, SUCCEEDED, TuningJob
 from stage.patience import deadline
 from stage.scene import Stage
-from stage.google.vertex import CANCELLED, SUCCEEDED, TuningJob
 
 pytestmark = pytest.mark.usefixtures("pushed")
 SHORT = ("sweep=lr", "hydra.sweeper.n_trials=3", "cloud.parallel=2", "tracking=none")

@@ -77,7 +77,7 @@ def layers(host: str, name: str, reference: str) -> dict[str, int]:
 
 def push_bash(host: str) -> str:
     """Makes an image of this machine's bash and what it needs, pushes it; gives its name by digest."""
-    files = {name: name for name in ("/bin/bash", "/bin/sleep", "/usr/bin/env", "/bin/touch")}
+    files = {name: name for name in ("/bin/bash", "/bin/sleep", "/usr/bin/env", "/bin/touch", "/bin/mv")}
     for name in list(files):
         libraries = subprocess.run(["ldd", name], check=True, capture_output=True, text=True).stdout
         files |= {path: path for path in re.findall(r"(/\S+) \(0x", libraries)}

@@ -20,8 +20,8 @@ from stage.google.identity import Account, Identity, identity
 from stage.google.project import NUMBER, PROJECT
 from stage.google.roles import grants
 from stage.google.setup import Setup, google_setup
-from stage.registry import registry
 from stage.google.vertex import TrainingJob, Vertex, vertex
+from stage.registry import registry
 
 QUICK = """
 check test:
@@ -131,6 +131,7 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
                 owner_id=str(setup.github.owner_id),
                 pool=f"{slug}-github",
                 condition=condition(setup),
+                subject=provider(setup)["attributeMapping"]["google.subject"],
             )
         )
         launcher, trainer = accounts(setup, known, variables["GCP_SERVICE_ACCOUNT"])
@@ -192,11 +193,14 @@ def remove_images(host: str) -> None:
         containers.docker("rmi", "--force", *dict.fromkeys(found))
 
 
+def provider(setup: Setup) -> dict:
+    """The identity provider as `make cloud-setup` made it."""
+    return next(setup.resources[key] for key in setup.resources if key[0] == "provider")
+
+
 def condition(setup: Setup):
     """The identity provider's condition as `make cloud-setup` made it, for `==` joined by `&&`."""
-    text = next(iter(setup.project.resources[key] for key in setup.resources if key[0] == "provider"))[
-        "attributeCondition"
-    ]
+    text = provider(setup)["attributeCondition"]
     wanted = dict(re.findall(r'assertion\.(\w+) == "([^"]*)"', text))
     assert text == " && ".join(f'assertion.{name} == "{value}"' for name, value in wanted.items())
     return lambda claims: all(str(claims.get(name)) == value for name, value in wanted.items())

@@ -1,11 +1,14 @@
-"""Runs infra/setup and infra/destroy of a bake, and keeps what came of it."""
+"""Runs `cloud setup` and `cloud destroy` in a bake, and keeps what came of it."""
 
 import copy
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from baking import BakedProject, only_programs
+
 from stage.github.gh_program import GitHub
 from stage.google.grants import Grant
 from stage.google.project import ACCOUNT, NUMBER, PROJECT, Resource
@@ -20,16 +23,21 @@ CONDITION = 'assertion.repository_id == "4711" && assertion.repository_owner_id 
 IMAGE = f"us-central1-docker.pkg.dev/{PROJECT}/cloud-training/train"
 POOL = f"projects/{NUMBER}/locations/global/workloadIdentityPools/cloud-training-github"
 LAUNCHER_ROLE = f"projects/{PROJECT}/roles/cloud_training_launch"
-TRAINER_ROLE = f"projects/{PROJECT}/roles/cloud_training_trainer"
+OLD_ROLE = f"projects/{PROJECT}/roles/cloud_training_trainer"
+AGENT = f"serviceAccount:service-{NUMBER}@gcp-sa-aiplatform.iam.gserviceaccount.com"
+SUBJECT = 'assertion.repository_id + ":" + assertion.run_id'
+SCRIPTS = "launcher/src/launcher/providers/google/setup"
 # All that the two accounts may do, and where.
 ROLES = {
     ("project", PROJECT): {
         ("roles/aiplatform.user", LAUNCH),
+        ("roles/batch.jobsEditor", LAUNCH),
         ("roles/logging.viewer", LAUNCH),
         ("roles/serviceusage.serviceUsageViewer", LAUNCH),
         (LAUNCHER_ROLE, LAUNCH),
+        ("roles/batch.agentReporter", TRAIN),
         ("roles/logging.logWriter", TRAIN),
-        (TRAINER_ROLE, TRAIN),
+        ("roles/aiplatform.serviceAgent", AGENT),
     },
     BUCKET: {
         ("roles/storage.objectUser", LAUNCH),
@@ -61,6 +69,7 @@ class Step:
 
     Args:
         grants: what the project's own roles allow launcher and trainer.
+        kept: what was deleted from buckets and is still paid for.
     """
 
     code: int
@@ -72,13 +81,28 @@ class Step:
     github: GitHub
     conditions: dict[tuple[str, str], str]
     grants: tuple[list[Grant], list[Grant]]
+    kept: list[tuple[str, str]]
+
+
+def cloud(project: BakedProject, command: str, **env: Any) -> subprocess.CompletedProcess[str]:
+    """Runs `cloud COMMAND` of the bake's own launcher, without installing the bake; nobody answers its questions."""
+    words = (
+        "bash",
+        "-c",
+        'exec "$@" < /dev/null',
+        "-",
+        sys.executable,
+        "-m",
+        "launcher.commands.setup",
+        command,
+    )
+    return project.run(*words, check=False, PYTHONPATH=str(project.folder / "launcher" / "src"), **env)
 
 
 def take(stage: Setup, project: BakedProject, script: str, **env: str) -> Step:
-    """Runs a script; nobody answers its questions."""
+    """Runs a command, and keeps what came of it."""
     before = len(stage.written)
-    environment: dict[str, Any] = stage.env | env
-    result = project.run("bash", "-c", f"exec infra/{script} < /dev/null", check=False, **environment)
+    result = cloud(project, script, **(stage.env | env))
     state = stage.project
     roles = {where: state.roles(*where) for where in state.policies if state.roles(*where)}
     own = grants(state, LAUNCH.partition(":")[2]), grants(state, TRAIN.partition(":")[2])
@@ -88,6 +112,7 @@ def take(stage: Setup, project: BakedProject, script: str, **env: str) -> Step:
         stage.github,
         state.conditions("project", PROJECT),
         own,
+        list(state.kept),
     )
     return Step(result.returncode, result.stdout, result.stderr, stage.written[before:], *left)
 
@@ -103,7 +128,8 @@ def dry_run(project: BakedProject, script: str, **env: Any) -> list[str]:
     """The commands that are printed, with no program at hand that could talk to anybody."""
     env = {"PROJECT": PROJECT, "WANDB_API_KEY": KEY, "BILLING_ACCOUNT": ACCOUNT} | env
     with only_programs("bash", "cat", "dirname", "git", "grep", "mktemp", "rm", "tr"):
-        result = project.run("bash", f"infra/{script}", DRY_RUN="1", **env)
+        result = cloud(project, script, DRY_RUN="1", **env)
+    assert result.returncode == 0, result.stderr
     assert KEY not in result.stdout
     lines = result.stdout.splitlines()
     return [line for line in lines if not line.startswith("# ")]

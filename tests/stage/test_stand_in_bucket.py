@@ -14,6 +14,7 @@ import requests
 from google.api_core.exceptions import Forbidden, GoogleAPICallError, PreconditionFailed
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
+
 from stage.bucket import Bucket, bucket
 from stage.rest import ask
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import requests
+
 from stage.github.api import Api, github_api
 
 KNOWN = "c" * 40

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.auth import identity_pool
+from google.auth import identity_pool, jwt
 from google.auth.compute_engine import Credentials
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request as AuthRequest
+
 from stage.google.identity import Identity, identity
 from stage.rest import ask
 
@@ -87,6 +88,34 @@ def test_a_condition_of_the_test_decides(tmp_path: Path):
     with identity(condition=lambda claims: claims["ref"] == "refs/heads/main") as people:
         assert exchange(people, subject_token=subject(people, ref="refs/heads/main"))[0] == 200
         assert exchange(people, subject_token=subject(people, ref="refs/heads/fork"))[0] == 400
+
+
+LONG = {"environment": None, "ref": "refs/heads/" + "a-very-long-branch-" * 6}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "claims", "status"),
+    [
+        ("assertion.sub", {}, 200),
+        ("assertion.sub", LONG, 400),
+        ('assertion.repository_id + ":" + assertion.run_id', LONG, 200),
+        ("assertion.repository_id + assertion.nothing", {}, 400),
+        ("assertion.repository_id.size()", {}, 400),
+    ],
+)
+def test_a_subject_has_127_bytes_and_is_made_of_claims(mapping: str, claims: dict, status: int):
+    with identity(subject=mapping) as people:
+        claims = {"ref": "refs/heads/main", "run_id": "1"} | claims
+        token = subject(people, **claims)
+        code, answer = exchange(people, subject_token=token)
+        assert code == status
+        assert status == 200 or claims != LONG or "exceeds the 127 bytes limit" in answer["error_description"]
+
+
+def test_the_subject_has_numbers_besides_names(people: Identity):
+    """As that of every repository made after 2026-07-15."""
+    claims = jwt.decode(subject(people, ref="refs/heads/main"), verify=False)
+    assert claims["sub"] == "repo:octo-org@2002/octo-repo@1001:ref:refs/heads/main"
 
 
 def test_identity_tokens_are_for_jobs_with_the_permission(people: Identity):

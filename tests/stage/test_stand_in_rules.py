@@ -5,38 +5,13 @@ import json
 from typing import Any
 
 import pytest
-from stage.rest import RequestError
+
 from stage.google.vertex_filter import LogFilter, job_filter
 from stage.google.vertex_nodes import expand
 from stage.google.vertex_rules import BUILT_IN, MACHINES, check, parse
+from stage.rest import RequestError
+from stage.vertex_bench import DIGEST, GOOD, IMAGE
 
-DIGEST = "sha256:" + "a" * 64
-IMAGE = f"us-central1-docker.pkg.dev/stage-project/cloud-training/train@{DIGEST}"
-GOOD: dict[str, Any] = {
-    "displayName": "20261122-120000-abcd",
-    "labels": {"project": "cloud-training", "run": "20261122-120000-abcd"},
-    "jobSpec": {
-        "workerPoolSpecs": [
-            {
-                "machineSpec": {
-                    "machineType": "g2-standard-8",
-                    "acceleratorType": "NVIDIA_L4",
-                    "acceleratorCount": 1,
-                },
-                "replicaCount": "1",
-                "diskSpec": {"bootDiskType": "pd-ssd", "bootDiskSizeGb": 100},
-                "containerSpec": {
-                    "imageUri": IMAGE,
-                    "args": ["trainer.max_epochs=1"],
-                    "env": [{"name": "RUN_ID", "value": "20261122-120000-abcd"}],
-                },
-            }
-        ],
-        "scheduling": {"timeout": "7200s", "strategy": "SPOT"},
-        "serviceAccount": "cloud-training-trainer@stage-project.iam.gserviceaccount.com",
-        "baseOutputDirectory": {"outputUriPrefix": "gs://cloud-training-bucket/runs/20261122-120000-abcd"},
-    },
-}
 POOL = "jobSpec.workerPoolSpecs.0"
 REMOVED = object()
 
@@ -133,6 +108,7 @@ def try_job(job: dict[str, Any], *registries: str) -> None:
         (f"{POOL}.machineSpec", machine("n1-standard-8", "NVIDIA_TESLA_T4", 3), "accelerator_count"),
         (f"{POOL}.machineSpec", machine("n1-standard-64", "NVIDIA_TESLA_T4", 1), "accelerator_count"),
         (f"{POOL}.machineSpec", machine("n1-standard-8", None, 1), "accelerator_count"),
+        (f"{POOL}.machineSpec", machine("n1-standard-8", "NVIDIA_TESLA_P100", 1), "accelerator_type"),
     ],
 )
 def test_a_job_with_one_bad_field_is_refused(path: str, value: Any, field: str):
@@ -160,6 +136,8 @@ def test_a_job_with_one_bad_field_is_refused(path: str, value: Any, field: str):
         (f"{POOL}.machineSpec", machine("e2-standard-8")),
         (f"{POOL}.machineSpec", machine("a2-highgpu-1g", "NVIDIA_TESLA_A100", 1)),
         (f"{POOL}.machineSpec", machine("a3-highgpu-8g", "NVIDIA_H100_80GB", 8)),
+        (f"{POOL}.machineSpec", machine("g4-standard-48", "NVIDIA_RTX_PRO_6000", 1)),
+        (f"{POOL}.machineSpec", machine("n4-standard-2")),
     ],
 )
 def test_a_job_at_the_bounds_is_taken(path: str, value: Any):
@@ -188,6 +166,9 @@ def test_every_machine_with_built_in_gpus_is_known():
         ("labels.run=a", True),
         ("labels.run=b", False),
         ("labels.run:* labels.project=x", True),
+        ("labels.project=leaf", False),
+        ("NOT labels.run=b", True),
+        ("labels.none:*", False),
         ('displayName="run a" AND state="JOB_STATE_RUNNING"', True),
         ('display_name:"run *"', True),
         ('state!="JOB_STATE_RUNNING"', False),
@@ -207,6 +188,9 @@ def test_filters_of_jobs(text: str, expected: bool):
     "text",
     [
         "run=a",
+        "labels.run:a",
+        "labels.run!=b",
+        "labels.run>a",
         "state=RUNNING",
         "state>x",
         'labels.run="a',
@@ -238,6 +222,13 @@ def test_bad_filters_of_jobs_are_refused(text: str):
 def test_bad_filters_of_logs_are_refused(text: str):
     with pytest.raises(RequestError):
         LogFilter(text)
+
+
+def test_labels_are_compared_whole():
+    match = job_filter('labels.project="leaf" AND labels.run:*')
+    assert match({"labels": {"project": "leaf", "run": "a"}})
+    for project in ("leaf-two", "a-leaf", "Leaf", ""):
+        assert not match({"labels": {"project": project, "run": "a"}})
 
 
 def test_variables_of_a_job_may_name_others():

@@ -8,14 +8,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stage import containers
-from stage import registry
+
+from stage import containers, registry
 from stage.google.identity import identity
-from stage.rest import RequestError, ask
 from stage.google.vertex import CANCELLED, FAILED, SUCCEEDED, TuningJob, vertex
 from stage.google.vertex_rules import parse
 from stage.google.vertex_tuning_rules import check_tuning
-from test_stand_in_rules import GOOD as TRAINING
+from stage.rest import RequestError, ask
+from stage.vertex_bench import GOOD as TRAINING
+
+pytestmark = pytest.mark.engine
 
 LR = {
     "parameterId": "optimizer.lr",
@@ -214,6 +216,8 @@ def test_trials_run_with_their_settings_and_their_metric_is_read(stage: SimpleNa
         (REPORT + "exit 3", "status of 3"),
         (REPORT.replace("0.%s", "nan%s"), "cannot be read"),
         (REPORT.replace("val/accuracy", "val/loss"), "cannot be read"),
+        # Whole, but in place of the file that the service has open.
+        (f"cd /tmp/hypertune; {REPORT.replace('output.metrics', 'new')} mv new output.metrics", "no metric"),
     ],
 )
 def test_a_trial_without_a_metric_is_infeasible_and_too_many_fail_the_job(

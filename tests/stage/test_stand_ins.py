@@ -1,4 +1,4 @@
-"""The stand-in of Vertex AI really runs images: restarts, preemption, time limits, logs; and leaves nothing."""
+"""The stand-in of Vertex AI really runs images, keeps their logs, lists and cancels jobs; and leaves nothing."""
 
 import json
 import urllib.error
@@ -6,71 +6,21 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from stage import containers
-from stage import registry
-from stage.google.identity import identity
-from stage.rest import ask
-from stage.google.vertex import CANCELLED, FAILED, SUCCEEDED, Vertex, vertex
 
-DIGEST = "sha256:" + "a" * 64
+from stage import containers, registry
+from stage.google.vertex import CANCELLED, FAILED, SUCCEEDED, vertex
+from stage.rest import ask
+from stage.vertex_bench import DIGEST, FOREVER, bash_stage, refuse, script, submit
+
+pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """A registry with a tiny image (bash is its entry point), and the service of one region that runs it."""
-    containers.require()
-    folder = tmp_path_factory.mktemp("stage")
-    with registry.registry(folder) as host, identity() as people:
-        trainer = people.account("cloud-training-trainer")
-        launcher = people.account("cloud-training-launch", "roles/aiplatform.user", "roles/logging.viewer")
-        launcher.granted[trainer.email] = {"roles/iam.serviceAccountUser"}
-        image = registry.push_bash(host)
-        with vertex(people, registries=[host], platform={"STAGE": "on"}, grace_seconds=2) as service:
-            base = f"{service.url}/v1/projects/{people.project}/locations/us-central1/customJobs"
-            yield SimpleNamespace(
-                service=service,
-                people=people,
-                image=image,
-                host=host,
-                folder=folder,
-                base=base,
-                token=people.token(launcher),
-                trainer=trainer,
-                launcher=launcher,
-            )
-        assert containers.ids(service.stage) == []
-    containers.docker("rmi", image, check=False)
-
-
-def script(stage: SimpleNamespace, name: str, *scripts: str, **scheduling: Any) -> dict[str, Any]:
-    """A job that runs a script of bash, one for each node."""
-    pools = [
-        {
-            "machineSpec": {"machineType": "n1-standard-4"},
-            "replicaCount": 1,
-            "containerSpec": {
-                "imageUri": stage.image,
-                "args": [one],
-                "env": [{"name": "RUN_ID", "value": name}],
-            },
-        }
-        for one in scripts
-    ]
-    spec = {"workerPoolSpecs": pools, "serviceAccount": stage.trainer.email, "scheduling": scheduling}
-    return {"displayName": name, "labels": {"run": name}, "jobSpec": spec}
-
-
-def submit(stage: SimpleNamespace, name: str, *scripts: str, **scheduling: Any):
-    status, answer = ask(stage.base, stage.token, script(stage, name, *scripts, **scheduling))
-    assert status == 200, answer
-    assert answer["state"] == "JOB_STATE_QUEUED"
-    return stage.service.job(answer["name"])
-
-
-FOREVER = "trap 'echo saved; exit 143' TERM; echo ready; while :; do sleep 0.1; done"
+    with bash_stage(tmp_path_factory.mktemp("stage")) as stage:
+        yield stage
 
 
 def test_pushed_layers_are_counted(stage: SimpleNamespace):
@@ -81,17 +31,6 @@ def test_pushed_layers_are_counted(stage: SimpleNamespace):
     assert registry.manifest(stage.host, name, digest)[0] == digest
     with pytest.raises(urllib.error.HTTPError, match="404"):
         registry.manifest(stage.host, name, DIGEST)
-
-
-def refuse(
-    stage: SimpleNamespace, status: int, job: Any = None, token: str | None = "", path: str = ""
-) -> dict[str, Any]:
-    job = script(stage, "refused", "true") if job is None else job
-    before = len(stage.service.jobs())
-    got, answer = ask(path or stage.base, stage.token if token == "" else token, job)
-    assert (got, answer["error"]["code"]) == (status, status), answer
-    assert len(stage.service.jobs()) == before
-    return answer["error"]
 
 
 def test_who_may_not_submit_does_not(stage: SimpleNamespace):
@@ -116,31 +55,12 @@ def test_who_may_not_submit_does_not(stage: SimpleNamespace):
     assert [one["field"] for one in violations] == ["display_name"]
 
 
-def test_what_the_region_lacks_is_refused(stage: SimpleNamespace):
-    job = script(stage, "gpu", "true", strategy="SPOT")
-    job["jobSpec"]["workerPoolSpecs"][0]["machineSpec"] = {
-        "machineType": "g2-standard-24",
-        "acceleratorType": "NVIDIA_L4",
-        "acceleratorCount": 2,
-    }
-    metric = "aiplatform.googleapis.com/custom_model_training_preemptible_nvidia_l4_gpus"
-    stage.people.quotas[metric] = {"us-central1": 1, "europe-west4": 8}
-    assert metric in refuse(stage, 429, job)["message"]
-    stage.people.quotas[metric]["us-central1"] = 2
-    stage.service.unsupported.add("NVIDIA_L4")
-    assert "us-central1" in refuse(stage, 400, job)["message"]
-    stage.service.unsupported.clear()
-    assert ask(stage.base, stage.token, job)[0] == 200
-    # A machine with GPUs is run here without them.
-    assert stage.service.wait("gpu").state == SUCCEEDED
-
-
 def test_a_job_runs_with_what_it_was_given(stage: SimpleNamespace):
     job = submit(stage, "env", "env; echo wrong >&2")
     done = stage.service.wait(job).json()
     assert done["state"] == SUCCEEDED
     assert done["createTime"] <= done["startTime"] <= done["endTime"] == done["updateTime"]
-    variables = dict(line.partition("=")[::2] for line in job.lines() if "=" in line)
+    variables = {name: value for name, _, value in (line.partition("=") for line in job.lines())}
     assert variables["RUN_ID"] == "env"
     assert variables["STAGE"] == "on"
     assert json.loads(variables["CLUSTER_SPEC"])["task"] == {"type": "workerpool0", "index": 0}
@@ -207,70 +127,6 @@ def test_jobs_are_listed_newest_first(stage: SimpleNamespace):
     assert ask(f"{stage.base}/1", stage.token)[0] == 404
 
 
-def test_a_failing_worker_is_started_anew_up_to_the_documented_bounds(stage: SimpleNamespace):
-    job = stage.service.wait(submit(stage, "restarts", "exit 3"))
-    # Six starts of the worker, in four attempts of the job.
-    assert (job.state, len(job.started), job.restarts) == (FAILED, 24, 23)
-    assert job.error == {
-        "code": 3,
-        "message": "The replica workerpool0-0 exited with a non-zero status of 3.",
-    }
-    job = stage.service.wait(submit(stage, "no-restarts", "exit 3", disableRetries=True))
-    assert (job.state, len(job.started)) == (FAILED, 1)
-
-
-def test_a_new_container_has_nothing_of_the_one_before(stage: SimpleNamespace):
-    job = submit(stage, "fresh", f"[ -e /mark ] && echo kept; touch /mark; {FOREVER}", strategy="SPOT")
-    stage.service.wait_for_line(job, "ready")
-    stage.service.preempt(job, grace_seconds=5)
-    stage.service.wait_for_line(job, "ready", count=2)
-    stage.service.kill(job)
-    stage.service.wait_for_line(job, "ready", count=3)
-    status, answer = ask(f"{stage.service.url}/v1/{job.name}:cancel", stage.token, {})
-    assert (status, answer) == (200, {})
-    stage.service.wait(job, [CANCELLED])
-    assert job.lines() == ["ready", "saved", "ready", "ready", "saved"]
-    assert [status for *_, status in job.started] == [143, 137, 143]
-    assert (job.restarts, job.preemptions, job.error["code"]) == (2, 2, 1)
-    with pytest.raises(AssertionError, match="does not run"):
-        stage.service.kill(job)
-    assert ask(f"{stage.service.url}/v1/{job.name}:cancel", stage.token, {})[0] == 200
-    assert ask(f"{stage.service.url}/v1/{job.name}:cancel", stage.token, {"force": True})[0] == 400
-    assert job.state == CANCELLED
-
-
-def test_who_ignores_sigterm_is_killed_after_the_grace(stage: SimpleNamespace):
-    job = submit(
-        stage, "stubborn", "trap 'echo no' TERM; echo ready; while :; do sleep 0.1; done", disableRetries=True
-    )
-    stage.service.wait_for_line(job, "ready")
-    stage.service.preempt(job, grace_seconds=1)
-    stage.service.wait(job, [FAILED])
-    assert job.lines() == ["ready", "no"]
-    assert job.started[0][2] == 137
-    assert "preempted" in job.error["message"]
-
-
-def test_a_job_past_its_time_limit_is_stopped(stage: SimpleNamespace):
-    job = submit(stage, "long", FOREVER, timeout="1.5s")
-    stage.service.wait(job, [CANCELLED])
-    assert job.lines() == ["ready", "saved"]
-    assert job.error["code"] == 4
-    assert job.limit_seconds == 1.5 < job.running_seconds
-
-
-def test_hours_may_be_short(stage: SimpleNamespace):
-    with vertex(stage.people, registries=[stage.host], seconds_per_hour=1, grace_seconds=2) as fast:
-        other = SimpleNamespace(
-            **{**vars(stage), "service": fast, "base": stage.base.replace(stage.service.url, fast.url)}
-        )
-        # The limit counts all running, so restarts do not lengthen it.
-        job = submit(other, "long", "sleep 0.2; exit 1", timeout="7200s")
-        fast.wait(job, [CANCELLED])
-        assert job.restarts > 0
-        assert job.limit_seconds == 2 < job.running_seconds
-
-
 def test_a_queued_job_can_be_cancelled(stage: SimpleNamespace):
     stage.service.capacity.clear()
     try:
@@ -308,20 +164,7 @@ def test_nodes_know_each_other(stage: SimpleNamespace):
     assert job.lines("workerpool1-0")[1:] == ["ready", "saved"]
 
 
-@pytest.mark.parametrize(("everything", "starts"), [(True, 4), (False, 3)])
-def test_a_lost_node_starts_anew_alone_or_with_all(stage: SimpleNamespace, everything: bool, starts: int):
-    job = submit(stage, f"pair-{starts}", FOREVER, FOREVER, restartJobOnWorkerRestart=everything)
-    stage.service.wait_for_line(job, "ready", count=2)
-    stage.service.preempt(job, grace_seconds=5, node=1)
-    stage.service.wait_for_line(job, "ready", count=starts)
-    stage.service.wait(job, ["RUNNING"])
-    assert len(job.started) == starts
-    job.cancel()
-    stage.service.wait(job, [CANCELLED])
-
-
 def test_what_still_runs_is_ended_with_the_stage(stage: SimpleNamespace):
-    service: Vertex
     with vertex(stage.people, registries=[stage.host]) as service:
         other = SimpleNamespace(
             **{**vars(stage), "service": service, "base": stage.base.replace(stage.service.url, service.url)}

@@ -27,16 +27,22 @@ def test_digits_are_recognized(project: BakedProject) -> None:
     assert metrics["test/accuracy"] >= 0.97
 
 
-def test_segmentation_finds_the_shapes(project: BakedProject) -> None:
-    metrics = train(project, "unet", "experiment=shapes_unet")
-    assert metrics["test/mean_iou"] >= 0.85
-    assert project.has_file("runs/unet/plots/predictions.png")
+# A quarter of the scenes, few channels and a high rate: twenty seconds on one core. `make loop` trains them whole.
+SMALL_UNET = (
+    *("data.fraction=0.25", "model.width=8", "trainer.max_epochs=4"),
+    *("trainer.batch_size=8", "optimizer.lr=1e-2"),
+)
 
 
-def test_depth_beats_predicting_the_mean_by_a_factor_of_three(project: BakedProject) -> None:
-    metrics = train(project, "depth", "experiment=shapes_depth")
-    # measured: 0.063 against 0.239, a factor of 3.8
-    assert metrics["test/rmse"] * 3 <= metrics["test/baseline_rmse"]
+def test_a_small_segmentation_finds_most_of_the_shapes(project: BakedProject) -> None:
+    metrics = train(project, "small-unet", "experiment=shapes_unet", *SMALL_UNET)
+    assert metrics["test/mean_iou"] >= 0.5  # measured: 0.69; naming all of it background gives 0.19
+    assert project.has_file("runs/small-unet/plots/predictions.png")
+
+
+def test_a_small_depth_estimation_beats_predicting_the_mean(project: BakedProject) -> None:
+    metrics = train(project, "small-depth", "experiment=shapes_depth", *SMALL_UNET)
+    assert metrics["test/rmse"] * 2 <= metrics["test/baseline_rmse"]  # measured: a factor of 2.7
 
 
 def test_a_tenth_of_the_data_is_enough_to_try_things(project: BakedProject) -> None:

@@ -21,8 +21,8 @@ def test_help_lists_every_target(demo_project: BakedProject) -> None:
 
 @pytest.fixture
 def with_examples(demo_project: BakedProject):
-    """The project with the files that its README shows, each under the path in the line before it."""
-    readme = demo_project.read("README.md")
+    """The project with the files that docs/your-own.md shows, each under the path in the line before it."""
+    readme = demo_project.read("docs/your-own.md")
     blocks = re.findall(
         r"`((?:src|configs)/\S+\.(?:py|yaml))`[^`]*```(?:python|yaml)\n(.*?)```", readme, re.DOTALL
     )
@@ -53,12 +53,17 @@ def test_the_readmes_own_data_and_model_work(with_examples: BakedProject) -> Non
         assert project.has_file(f"runs/{run}/report.md")
 
 
-def test_the_readme_names_only_files_that_are_there(bake) -> None:
+def test_readme_and_docs_name_only_files_that_are_there(bake) -> None:
     project = bake()
     shown = {"src/cloud_training/data/leaves.py", "src/cloud_training/models/linear.py"}
     shown |= {"configs/data/leaves.yaml", "configs/model/linear.yaml"}
-    for path in re.findall(r"`((?:src|configs|notebooks|tests)/[\w/.]+)`", project.read("README.md")):
+    text = project.read("README.md") + project.read("docs/your-own.md") + project.read("docs/cloud.md")
+    for path in re.findall(r"`((?:src|configs|notebooks|tests)/[\w/.]+)`", text):
         assert path in shown or (project.folder / path).exists(), path
+
+
+def test_the_readme_is_read_in_five_minutes(bake) -> None:
+    assert len(bake().read("README.md").splitlines()) <= 150
 
 
 def test_the_makefile_says_what_is_missing(demo_project: BakedProject, tmp_path: Path) -> None:

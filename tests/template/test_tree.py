@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from baking import ROOT, BakedProject
 
 LICENSES = {
     "MIT": "MIT License\n",
@@ -23,8 +24,8 @@ BAKES = {
     },
 }
 FILES = """
-.dockerignore .dvcignore .editorconfig .gitignore .pre-commit-config.yaml Dockerfile LICENSE Makefile
-README.md dvc.yaml pyproject.toml uv.lock .dvc/.gitignore .dvc/config .github/dependabot.yml
+.dockerignore .dvcignore .editorconfig .gitattributes .gitignore .pre-commit-config.yaml Dockerfile LICENSE Makefile
+README.md docs/your-own.md dvc.yaml pyproject.toml uv.lock .dvc/.gitignore .dvc/config .github/dependabot.yml
 .github/workflows/ci.yml configs/evaluate.yaml configs/launch.yaml configs/prepare.yaml configs/train.yaml
 configs/cloud/local.yaml configs/data/digits.yaml configs/data/mnist.yaml configs/data/shapes.yaml
 configs/experiment/digits_cnn.yaml configs/experiment/mnist_cnn.yaml configs/experiment/shapes_depth.yaml
@@ -33,17 +34,7 @@ configs/model/unet.yaml configs/optimizer/adamw.yaml configs/optimizer/sgd.yaml
 configs/scheduler/constant.yaml configs/scheduler/cosine.yaml configs/sweep/lr.yaml
 configs/task/classification.yaml configs/task/depth.yaml configs/task/segmentation.yaml
 configs/tracking/none.yaml configs/tracking/wandb.yaml configs/trainer/default.yaml notebooks/explore.ipynb
-src/PACKAGE/__init__.py src/PACKAGE/atomic.py src/PACKAGE/cli.py src/PACKAGE/config.py src/PACKAGE/errors.py
-src/PACKAGE/evaluate.py src/PACKAGE/identity.py src/PACKAGE/launch.py src/PACKAGE/prepare.py
-src/PACKAGE/runs.py src/PACKAGE/storage.py src/PACKAGE/sweep.py src/PACKAGE/sweeper.py src/PACKAGE/train.py
-src/PACKAGE/trials.py src/PACKAGE/cloud/trials.py src/PACKAGE/cloud/worker/trial.py src/PACKAGE/cloud/worker/secrets.py
-src/PACKAGE/cloud/__init__.py src/PACKAGE/cloud/worker/attempts.py src/PACKAGE/cloud/worker/notebook.py src/PACKAGE/cloud/backends.py
-src/PACKAGE/cloud/worker/cluster.py src/PACKAGE/cloud/checkpoint.py src/PACKAGE/cloud/code.py src/PACKAGE/cloud/docker.py src/PACKAGE/cloud/job.py
-src/PACKAGE/cloud/search.py src/PACKAGE/cloud/ledger.py src/PACKAGE/cloud/local.py src/PACKAGE/cloud/worker/observed.py src/PACKAGE/cloud/worker/overlay.py
-src/PACKAGE/cloud/places.py src/PACKAGE/cloud/plan.py src/PACKAGE/cloud/prices.csv
-src/PACKAGE/cloud/prices.py src/PACKAGE/cloud/worker/pull.py src/PACKAGE/cloud/records.py
-src/PACKAGE/cloud/results.py src/PACKAGE/cloud/worker/settings.py src/PACKAGE/cloud/worker/sync.py
-src/PACKAGE/cloud/worker/__init__.py src/PACKAGE/cloud/worker/__main__.py src/PACKAGE/cloud/worker/worker.py src/PACKAGE/cloud/worker/log.py
+src/PACKAGE/__init__.py src/PACKAGE/config.py src/PACKAGE/evaluate.py src/PACKAGE/prepare.py src/PACKAGE/train.py
 src/PACKAGE/data/__init__.py src/PACKAGE/data/base.py src/PACKAGE/data/digits.py src/PACKAGE/data/mnist.py
 src/PACKAGE/data/shapes.py src/PACKAGE/data/split.py
 src/PACKAGE/models/__init__.py src/PACKAGE/models/cnn.py src/PACKAGE/models/unet.py
@@ -53,32 +44,25 @@ src/PACKAGE/training/plots.py src/PACKAGE/training/progress.py src/PACKAGE/train
 src/PACKAGE/training/restore.py src/PACKAGE/training/run_folder.py src/PACKAGE/training/schedules.py
 src/PACKAGE/training/scoring.py src/PACKAGE/training/state.py src/PACKAGE/training/tasks.py
 src/PACKAGE/training/tracking.py src/PACKAGE/training/weights.py
-tests/__init__.py tests/conftest.py tests/fake_backend.py tests/test_ledger.py tests/test_checkpoint.py tests/test_config.py
-tests/test_data.py tests/test_experiments.py tests/test_launch.py tests/test_local.py tests/test_mnist.py
-tests/test_notebook.py tests/test_notebook_job.py tests/test_prepare.py tests/test_prices.py tests/test_resume.py tests/test_runs.py
-tests/test_storage.py tests/test_sync.py tests/test_tracking.py tests/test_training.py tests/test_worker.py
-tests/test_worker_parts.py tests/wandb_file.py tests/test_sweep.py tests/test_trial.py
+tests/__init__.py tests/conftest.py tests/test_checkpoint.py tests/test_config.py
+tests/test_data.py tests/test_experiments.py tests/test_mnist.py
+tests/test_notebook.py tests/test_prepare.py tests/test_resume.py
+tests/test_tracking.py tests/test_training.py tests/wandb_file.py tests/test_sweep.py
 """
 # besides, where trainings run on Google Cloud
 GOOGLE_FILES = """
 .github/actions/cloud-login/action.yml .github/workflows/janitor.yml .github/workflows/train.yml
-configs/cloud/vertex.yaml src/PACKAGE/janitor.py src/PACKAGE/cloud/chores.py src/PACKAGE/cloud/github.py
-src/PACKAGE/cloud/janitor.py src/PACKAGE/cloud/report.py src/PACKAGE/cloud/reports.py
-src/PACKAGE/cloud/survey.py tests/test_github.py tests/janitor/__init__.py tests/janitor/conftest.py tests/janitor/test_jobs.py
-tests/janitor/test_launches.py tests/janitor/test_money.py tests/janitor/test_reports.py
-tests/janitor/test_troubles.py tests/janitor/world.py
-infra/checks.sh infra/cleanup.json infra/common.sh infra/destroy infra/launcher.yaml infra/lifecycle.json
-infra/machines.sh infra/names.sh infra/setup infra/trainer.yaml
-src/PACKAGE/cloud/doctor.py src/PACKAGE/cloud/google.py src/PACKAGE/cloud/google_errors.py
-src/PACKAGE/cloud/inputs.py src/PACKAGE/cloud/registry.py src/PACKAGE/cloud/vertex.py
-configs/cloud/gce.yaml src/PACKAGE/cloud/gce.py src/PACKAGE/cloud/gce_api.py src/PACKAGE/cloud/gce_history.py
-src/PACKAGE/cloud/gce_logs.py src/PACKAGE/cloud/gce_machine.py src/PACKAGE/cloud/gce_checks.py
-src/PACKAGE/cloud/gce_shutdown.sh src/PACKAGE/cloud/gce_startup.sh src/PACKAGE/cloud/gce_state.py
-src/PACKAGE/cloud/google_backend.py src/PACKAGE/cloud/vertex_quotas.py
-tests/test_backends.py tests/test_gce.py tests/test_gce_parts.py tests/test_gce_script.py
-src/PACKAGE/cloud/vertex_tuning.py tests/test_search.py tests/test_vertex_tuning.py
-tests/google_server.py tests/test_doctor.py tests/test_vertex.py
+configs/cloud/vertex.yaml configs/cloud/batch.yaml docs/cloud.md
 """
+# of the launcher, which is copied as it is
+GOOGLE = "launcher/src/launcher/providers/google/"
+
+
+def launcher_files() -> set[str]:
+    """What the template has of it."""
+    inside = BakedProject(ROOT).files()
+    prefix = "{{cookiecutter.__folder}}/"
+    return {path.removeprefix(prefix) for path in inside if path.startswith(f"{prefix}launcher/")}
 
 
 @pytest.fixture(params=BAKES.values(), ids=list(BAKES))
@@ -87,13 +71,23 @@ def project(request: pytest.FixtureRequest, bake):
 
 
 def test_holds_exactly_the_expected_files(project) -> None:
-    expected = FILES + GOOGLE_FILES * (project.answers.get("cloud", "gcp") == "gcp")
+    google = project.answers.get("cloud", "gcp") == "gcp"
     package = project.answers.get("package_name", "cloud_training")
-    assert project.files() == set(expected.replace("PACKAGE", package).split())
+    expected = set((FILES + GOOGLE_FILES * google).replace("PACKAGE", package).split())
+    launcher = {path for path in launcher_files() if google or not path.startswith(GOOGLE)}
+    assert project.files() == expected | launcher
+
+
+def test_the_launcher_is_copied_as_it_is(project) -> None:
+    assert not [path for path in launcher_files() & project.files() if "cookiecutter." in project.read(path)]
+    for path in launcher_files() & project.files():
+        assert (project.folder / path).read_bytes() == (
+            ROOT / "{{cookiecutter.__folder}}" / path
+        ).read_bytes(), path
 
 
 def test_holds_no_jinja(project) -> None:
-    for path in project.files() - {"uv.lock"}:
+    for path in project.files() - {"uv.lock"} - launcher_files():
         text = project.read(path)
         if path.startswith((".github/workflows/", ".github/actions/")):
             text = re.sub(r"\$\{\{.*?\}\}", "", text)
@@ -111,7 +105,7 @@ def test_uses_the_answers_it_was_given(bake) -> None:
     assert project.folder.name == "leaf-reader"
     assert 'name = "leaf-reader"' in project.read("pyproject.toml")
     assert "gs://leaf_store/dvc" in project.read(".dvc/config")
-    assert "region: europe-west4" in project.read("configs/cloud/vertex.yaml")
+    assert 'region = "europe-west4"' in project.read("pyproject.toml")
     for path in project.files() - {"uv.lock"}:
         assert not re.search("cloud[-_]training", project.read(path)), path
 

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from launcher.money import ledger
 from launcher import records
 from launcher.janitor.chores import tidy
 from launcher.janitor.github import GitHub
+from launcher.money import ledger
 from launcher.records.places import Place
-
 from test_runs import record
 from world import OURS, Cloud, launched
 
@@ -36,9 +34,7 @@ def place(cloud: Cloud, home: str) -> Place:
 def keep(home: str) -> Callable[..., records.Record]:
     """Writes the record of a launch two USD of which are reserved."""
 
-    def write(
-        run_id: str, hours_ago: float = 1, reserved: bool = True, **values: Any
-    ) -> records.Record:
+    def write(run_id: str, hours_ago: float = 1, reserved: bool = True, **values: Any) -> records.Record:
         made = record(run_id, **launched(hours_ago, **values))
         records.write(home, made)
         if reserved:

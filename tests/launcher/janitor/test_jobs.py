@@ -5,14 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-
 from launcher import records
+from launcher.janitor.survey import Troubles, survey
 from launcher.job import (
     Leftover,
     State,
 )
-from launcher.janitor.survey import Troubles, survey
-
 from world import NOW, OURS, attempt, job, note, outcome
 
 
@@ -73,9 +71,7 @@ def test_a_job_without_a_record_is_stopped_after_a_while(cloud, keep, sweep_up):
 
 def test_a_job_whose_record_cannot_be_read_is_no_orphan(cloud, sweep_up, home):
     Path(home, records.LAUNCHES).mkdir(parents=True)
-    Path(home, records.LAUNCHES, "a.json").write_text(
-        '{"run_id": "a", "written": "by a newer version"}'
-    )
+    Path(home, records.LAUNCHES, "a.json").write_text('{"run_id": "a", "written": "by a newer version"}')
     cloud.statuses = [job("a")]
     sweep_up()
     assert cloud.stopped == []

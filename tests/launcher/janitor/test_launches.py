@@ -3,19 +3,17 @@
 from datetime import timedelta
 
 import pytest
-
-from launcher.money import ledger
 from launcher import records
+from launcher.errors import UserError
 from launcher.janitor.chores import carry_out
 from launcher.janitor.rules import decide
+from launcher.janitor.survey import Troubles, survey
 from launcher.job import (
     NoMachineError,
     State,
     Status,
 )
-from launcher.janitor.survey import Troubles, survey
-from launcher.errors import UserError
-
+from launcher.money import ledger
 from world import attempt, job, kept, note, outcome, spent
 
 
@@ -62,9 +60,7 @@ def test_a_preempted_run_goes_on_with_the_time_that_is_left(cloud, keep, sweep_u
     keep("a", 2, env={"RUN_MAX_ATTEMPTS": "3", "RUN_ID": "a"}, image="image@sha256:1")
     cloud.hidden = [preempted()]
     said, _troubles = sweep_up()
-    assert said == [
-        "one: submitted again run a: preempted, with 1.00 of 2 hours left, for the 1. time"
-    ]
+    assert said == ["one: submitted again run a: preempted, with 1.00 of 2 hours left, for the 1. time"]
     (again,) = cloud.submitted
     assert (again.max_hours, again.image, again.env["RUN_ID"]) == (1.0, "image@sha256:1", "a")
     assert (kept(home, "a").job, kept(home, "a").max_hours) == ("jobs/again", 2.0)
@@ -102,9 +98,7 @@ def test_without_capacity_a_preempted_run_is_tried_again_later(cloud, keep, swee
         (10.0, [attempt(2)] * 2, "attempts"),
     ],
 )
-def test_a_preempted_run_with_nothing_left_is_closed(
-    seconds, noted, why, cloud, keep, sweep_up, home
-):
+def test_a_preempted_run_with_nothing_left_is_closed(seconds, noted, why, cloud, keep, sweep_up, home):
     made = keep("a", 2, env={"RUN_MAX_ATTEMPTS": "2"})
     note(home, "a", records.ATTEMPTS, noted)
     cloud.hidden = [preempted(seconds=seconds)]

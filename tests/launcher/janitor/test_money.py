@@ -1,12 +1,11 @@
 """What is over counts with what it did cost, and what never was with nothing."""
 
-from launcher.money import ledger
 from launcher import records
 from launcher.job import (
     State,
 )
+from launcher.money import ledger
 from launcher.records.places import Place
-
 from world import OURS, Cloud, Hub, attempt, job, note, reserve, spent
 
 
@@ -20,9 +19,7 @@ def test_what_a_run_did_cost_takes_the_place_of_what_was_reserved(cloud, keep, s
     assert sweep_up() == ([], [])
 
 
-def test_what_could_not_be_settled_before_it_was_reported_is_settled_afterwards(
-    cloud, keep, sweep_up, home
-):
+def test_what_could_not_be_settled_before_it_was_reported_is_settled_afterwards(cloud, keep, sweep_up, home):
     made = keep("a", 3)
     cloud.statuses = [job("a", State.succeeded, hours_ago=3, seconds=1200.0)]
     records.mark(home, made, "reported")
@@ -30,9 +27,7 @@ def test_what_could_not_be_settled_before_it_was_reported_is_settled_afterwards(
     assert spent(home, made) == 1.0
 
 
-def test_one_that_ran_where_nobody_remembers_costs_what_its_worker_noted(
-    cloud, keep, sweep_up, home
-):
+def test_one_that_ran_where_nobody_remembers_costs_what_its_worker_noted(cloud, keep, sweep_up, home):
     made = keep("a", 30)
     earlier = attempt(50, 7200)  # of an earlier launch
     note(home, "a", records.ATTEMPTS, [earlier, attempt(29, 1200)])

@@ -1,12 +1,10 @@
 """A run that is over is told of once, where it came from."""
 
 import pytest
-
 from launcher.janitor.github import CommitMissingError, GitHubError
 from launcher.job import (
     State,
 )
-
 from world import COMMIT, Hub, job, note
 
 
@@ -16,10 +14,7 @@ def test_a_run_that_is_over_is_reported_once(cloud, keep, sweep_up, home):
     note(home, "a", "metrics.json", {"test/loss": 0.1, "test/accuracy": 0.97})
     hub = Hub()
     said, _ = sweep_up(hub)
-    assert (
-        f"one: reported run a: it is over (succeeded) (pull request 7 and commit {COMMIT[:12]})"
-        in said
-    )
+    assert f"one: reported run a: it is over (succeeded) (pull request 7 and commit {COMMIT[:12]})" in said
     assert hub.statuses == [(COMMIT, "success", "succeeded, test/accuracy 0.9700, 1.00 USD")]
     ((number, body),) = hub.comments.values()
     assert number == 7

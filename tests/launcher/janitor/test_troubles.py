@@ -6,19 +6,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-
-from launcher.commands import janitor
-from launcher.money import ledger
 from launcher import places as places_module
+from launcher.commands import janitor
+from launcher.errors import UserError
 from launcher.janitor.chores import DO
 from launcher.janitor.rules import Verb
 from launcher.job import (
     Leftover,
     State,
 )
+from launcher.money import ledger
 from launcher.records.places import Place
-from launcher.errors import UserError
-
 from world import NOW, OURS, Cloud, job, reserve
 
 
@@ -44,9 +42,7 @@ def test_a_place_that_cannot_be_asked_keeps_no_other_from_being_tidied(cloud, sw
 def test_one_that_cannot_be_stopped_keeps_no_other_from_it(cloud, sweep_up, monkeypatch):
     cloud.statuses = [job("first"), job("second")]
     stop = cloud.stop
-    monkeypatch.setattr(
-        cloud, "stop", lambda run_id: stop(run_id) if run_id == "second" else refuse("Busy.")
-    )
+    monkeypatch.setattr(cloud, "stop", lambda run_id: stop(run_id) if run_id == "second" else refuse("Busy."))
     _said, troubles = sweep_up()
     assert cloud.stopped == ["second"]
     assert troubles == ["one: would stop run first, but: Busy."]

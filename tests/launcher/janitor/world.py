@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from launcher.money import ledger
+from fake_backend import FakeBackend
 from launcher import records
+from launcher.errors import UserError
 from launcher.janitor.github import GitHub
 from launcher.job import (
     Handle,
@@ -15,9 +16,7 @@ from launcher.job import (
     State,
     Status,
 )
-from launcher.errors import UserError
-
-from fake_backend import FakeBackend
+from launcher.money import ledger
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 OURS = {"project": "demo"}

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 
 from stage.google import compute as google_compute
+from stage.google.accounts import list_accounts, make_account, make_agent
+from stage.google.jobs import cancel_batch_job, cancel_job, list_batch_jobs, list_jobs
 from stage.google.policies import read_policy, write_policy
 from stage.google.pools import change_provider, delete_pool, make_pool, make_provider, undelete
 from stage.google.project import (
@@ -31,6 +33,9 @@ from stage.google.roles import (
 from stage.google.storage import (
     change_bucket,
     change_repository,
+    delete_bucket,
+    delete_object,
+    list_folders,
     list_objects,
     make_bucket,
     make_repository,
@@ -87,19 +92,6 @@ def enable_services(project: Project, match: Match, request: Request) -> Resourc
     need(project.billing, "Billing must be enabled.")
     project.services.update(names)
     return done({"services": []})
-
-
-def make_account(project: Project, match: Match, request: Request) -> Resource:
-    name = request.json()["accountId"]
-    need(re.fullmatch(r"[a-z]([a-z0-9-]{4,28}[a-z0-9])", name), "Invalid account id.")
-    email = f"{name}@{PROJECT}.iam.gserviceaccount.com"
-    return project.add(
-        "account", email, {"email": email, "name": f"projects/{PROJECT}/serviceAccounts/{email}"}
-    )
-
-
-def list_accounts(project: Project, match: Match, request: Request) -> Resource:
-    return {"accounts": [project.get("account", name) for name in sorted(project.names("account"))]}
 
 
 def make_secret(project: Project, match: Match, request: Request) -> Resource:
@@ -165,20 +157,6 @@ def change_budget(project: Project, match: Match, request: Request) -> Resource:
     return merge(project.get("budget", match["name"]), request.json())
 
 
-def list_jobs(project: Project, match: Match, request: Request) -> Resource:
-    """Jobs of one kind: customJobs, or hyperparameterTuningJobs."""
-    kind = match["kind"]
-    return {kind: [project.get(kind, name) for name in sorted(project.names(kind))]}
-
-
-def cancel_job(project: Project, match: Match, request: Request) -> Resource:
-    job = project.get(match["kind"], match["name"])
-    need(job["state"] in ("JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING"), "The job is over.")
-    job["state"] = "JOB_STATE_CANCELLED"
-    project.cancelled.append(match["name"])
-    return {}
-
-
 def show(kind: str) -> Handle:
     return lambda project, match, request: project.get(kind, match["name"])
 
@@ -216,8 +194,8 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
     )
     bucket = rf"/storage/v1/b/{name}"
     compute, machines = "compute.googleapis.com", f"/compute/v1/projects/{PROJECT}"
-    firewalls, what = f"{machines}/global/firewalls", "(?P<what>instances|disks)"
-    operation = rf"{machines}/(?P<where>global|zones/[a-z0-9-]+)/operations/operation-1"
+    firewalls, operation = f"{machines}/global/firewalls", f"{machines}/global/operations/operation-1"
+    batch = rf"{at}/locations/(?P<region>[a-z0-9-]+)/jobs"
     return [
         ("GET", manager, r"/v1/projects/([^/:]+)", get_project),
         ("POST", manager, rf"/v1/projects/{name}:getIamPolicy", read_policy("project")),
@@ -226,13 +204,20 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         ("GET", usage, f"{at}/services", list_services),
         ("POST", usage, f"{at}/services:batchEnable", enable_services),
         ("POST", usage, f"{at}/services/{name}:enable", enable_services),
+        (
+            "POST",
+            usage,
+            rf"/v1beta1/projects/(?:{PROJECT}|{NUMBER})/services/{name}:generateServiceIdentity",
+            make_agent,
+        ),
         ("POST", storage, "/storage/v1/b", make_bucket),
         ("GET", storage, bucket, show("bucket")),
         ("PATCH", storage, bucket, change_bucket),
-        ("DELETE", storage, bucket, delete("bucket")),
+        ("DELETE", storage, bucket, delete_bucket),
         ("GET", storage, f"{bucket}/o", list_objects),
+        ("DELETE", storage, rf"{bucket}/o/(?P<object>.+)", delete_object),
         ("GET", storage, f"{bucket}/storageLayout", show_layout),
-        ("GET", storage, f"{bucket}/managedFolders", list_objects),
+        ("GET", storage, f"{bucket}/managedFolders", list_folders),
         ("GET", storage, f"{bucket}/iam", read_policy("bucket")),
         ("PUT", storage, f"{bucket}/iam", write_policy("bucket")),
         ("POST", registry, repositories, make_repository),
@@ -276,14 +261,14 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         ("DELETE", budgets, f"{budget}/{name}", delete("budget")),
         ("GET", vertex, jobs, list_jobs),
         ("POST", vertex, f"{jobs}/{name}:cancel", cancel_job),
+        ("GET", "batch.googleapis.com", batch, list_batch_jobs),
+        ("POST", "batch.googleapis.com", f"{batch}/{name}:cancel", cancel_batch_job),
         ("GET", compute, f"{machines}/global/networks/{name}", google_compute.show_network),
         ("GET", compute, firewalls, google_compute.list_firewalls),
         ("POST", compute, firewalls, google_compute.make_firewall),
         ("GET", compute, f"{firewalls}/{name}", show("firewall")),
         ("PATCH", compute, f"{firewalls}/{name}", google_compute.change_firewall),
         ("DELETE", compute, f"{firewalls}/{name}", google_compute.delete_firewall),
-        ("GET", compute, rf"{machines}/aggregated/{what}", google_compute.list_all),
-        ("DELETE", compute, rf"{machines}/zones/(?P<zone>[a-z0-9-]+)/{what}/{name}", google_compute.delete),
         ("GET", compute, operation, google_compute.show_operation),
         ("POST", compute, f"{operation}/wait", google_compute.show_operation),
     ]

@@ -1,4 +1,4 @@
-"""Compute Engine as `make cloud-setup` and `make cloud-destroy` meet it: firewall rules, and machines and disks to end."""
+"""Compute Engine as `make cloud-setup` and `make cloud-destroy` meet it: the network and its firewall rules."""
 
 import ipaddress
 import re
@@ -61,78 +61,18 @@ def _check_firewall(rule: Resource) -> None:
         need("ports" not in what or what["IPProtocol"] in ("tcp", "udp"), "This protocol has no ports.")
 
 
-def list_all(project: Project, match: Match, request: Request) -> Resource:
-    """What is in all zones, as an aggregated list gives it: zones with nothing in them have a warning."""
-    what = match["what"]
-    items: dict[str, Resource] = {}
-    for name in sorted(project.names(what)):
-        resource = project.get(what, name)
-        zone = resource["zone"].rpartition("/")[2]
-        items.setdefault(f"zones/{zone}", {what: []})[what].append(resource)
-    empty = {"code": "NO_RESULTS_ON_PAGE", "message": "There are no results for scope on this page."}
-    items.setdefault("zones/us-central1-f", {"warning": empty})
-    return {"kind": f"compute#{what[:-1]}AggregatedList", "items": items}
-
-
-def delete(project: Project, match: Match, request: Request) -> Resource:
-    """Deletes a machine or a disk; with a machine go the disks that are to."""
-    what, name = match["what"], match["name"]
-    path = f"zones/{match['zone']}/{what}/{name}"
-    if (what, name) not in project.resources or not project.get(what, name)["zone"].endswith(match["zone"]):
-        raise RequestError(404, f"The resource 'projects/{PROJECT}/{path}' was not found")
-    resource = project.remove(what, name)
-    need(not resource.get("users"), f"The disk resource '{name}' is already being used.")
-    for disk in resource.get("disks", []):
-        if disk["autoDelete"]:
-            project.remove("disks", disk["source"].rpartition("/")[2])
-    return _operation("delete", path)
-
-
 def show_operation(project: Project, match: Match, request: Request) -> Resource:
-    return _operation("delete", "over", match["where"])
+    return _operation("delete", "global/over")
 
 
-def _operation(kind: str, target: str, where: str = "") -> Resource:
+def _operation(kind: str, target: str) -> Resource:
     """One that is over at once."""
-    where = where or target.rsplit("/", 2)[0]
-    place = {"zone": f"{SITE}/projects/{PROJECT}/{where}"} if where.startswith("zones/") else {}
     return {
         "kind": "compute#operation",
         "name": "operation-1",
         "operationType": kind,
         "status": "DONE",
         "progress": 100,
-        "selfLink": f"{SITE}/projects/{PROJECT}/{where}/operations/operation-1",
+        "selfLink": f"{SITE}/projects/{PROJECT}/global/operations/operation-1",
         "targetLink": f"{SITE}/projects/{PROJECT}/{target}",
-        **place,
-    }
-
-
-def machine(name: str, slug: str, zone: str = "us-central1-a", *, disks: tuple[str, ...] = ()) -> Resource:
-    """A running machine as it is listed, with disks that go with it."""
-    attached = [{"source": f"{SITE}/projects/{PROJECT}/zones/{zone}/disks/{disk}"} for disk in disks]
-    return {
-        "kind": "compute#instance",
-        "name": name,
-        "zone": f"{SITE}/projects/{PROJECT}/zones/{zone}",
-        "machineType": f"{SITE}/projects/{PROJECT}/zones/{zone}/machineTypes/n1-standard-8",
-        "status": "RUNNING",
-        "labels": {"project": slug},
-        "disks": [{**each, "autoDelete": True} for each in attached],
-        "networkInterfaces": [],
-        "scheduling": {},
-    }
-
-
-def disk(name: str, slug: str, zone: str = "us-central1-a") -> Resource:
-    """A disk as it is listed."""
-    place = f"{SITE}/projects/{PROJECT}/zones/{zone}"
-    return {
-        "kind": "compute#disk",
-        "name": name,
-        "zone": place,
-        "sizeGb": "100",
-        "type": f"{place}/diskTypes/pd-balanced",
-        "status": "READY",
-        "labels": {"project": slug},
     }

@@ -10,28 +10,26 @@ JOBS = {
 }
 SEE_JOBS = {name for name in JOBS if name.endswith((".get", ".list"))}
 
-MACHINES = {
-    *(
-        f"compute.{kind}.{verb}"
-        for kind in ("acceleratorTypes", "disks", "globalOperations", "instances", "machineTypes", "projects")
-        for verb in ("get", "list")
-    ),
-    *(
-        f"compute.{kind}.{verb}"
-        for kind in ("regions", "zoneOperations", "zones")
-        for verb in ("get", "list")
-    ),
-    *(f"compute.instances.{verb}" for verb in ("create", "delete", "stop", "getSerialPortOutput")),
-    *(f"compute.instances.set{field}" for field in ("Labels", "Metadata", "ServiceAccount", "Tags")),
-    *(f"compute.disks.{verb}" for verb in ("create", "delete", "setLabels")),
-    *("compute.subnetworks.use", "compute.subnetworks.useExternalIp"),
+# https://docs.cloud.google.com/iam/docs/roles-permissions/batch
+SEE_BATCH = {
+    f"batch.{kind}.{verb}"
+    for kind in ("jobs", "locations", "operations", "tasks")
+    for verb in ("get", "list")
 }
+BATCH = {*SEE_BATCH, "batch.jobs.create", "batch.jobs.delete"}
 
 # What Google's predefined roles allow, as far as the stand-ins ask.
 ROLES = {
     "roles/aiplatform.user": JOBS,
     "roles/aiplatform.viewer": SEE_JOBS,
-    "roles/compute.instanceAdmin.v1": MACHINES,
+    "roles/batch.agentReporter": {"batch.states.report"},
+    "roles/batch.jobsEditor": BATCH,
+    "roles/batch.jobsViewer": SEE_BATCH,
+    "roles/compute.viewer": {
+        *(f"compute.instances.{verb}" for verb in ("get", "getSerialPortOutput", "list")),
+        *(f"compute.{kind}.{verb}" for kind in ("regions", "zones") for verb in ("get", "list")),
+        "compute.projects.get",
+    },
     "roles/logging.viewer": {"logging.logEntries.list"},
     "roles/logging.logWriter": {"logging.logEntries.create"},
     "roles/secretmanager.viewer": {"secretmanager.secrets.get", "secretmanager.versions.get"},
@@ -44,6 +42,7 @@ ROLES = {
     "roles/artifactregistry.writer": {"artifactregistry.repositories.uploadArtifacts"},
     "roles/viewer": {
         *SEE_JOBS,
+        *SEE_BATCH,
         *("logging.logEntries.list", "secretmanager.secrets.get", "secretmanager.versions.get"),
         *("serviceusage.quotas.get", "serviceusage.services.get"),
     },

@@ -50,6 +50,7 @@ class Identity:
         repository_id: numeric id of the one GitHub repository that may come in.
         owner_id: numeric id of its owner.
         condition: the identity provider's attribute condition; None wants the two ids above.
+        subject: what the provider maps `google.subject` from.
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class Identity:
         pool: str,
         provider: str,
         condition: Callable[[Claims], bool] | None,
+        subject: str,
     ) -> None:
-        self.project, self.number = project, number
+        self.project, self.number, self.subject = project, number, subject
         self.repository_id, self.owner_id = repository_id, owner_id
         self.provider = (
             f"projects/{number}/locations/global/workloadIdentityPools/{pool}/providers/{provider}"
@@ -122,6 +124,7 @@ class Identity:
             "repository_owner": "octo-org",
             "repository_owner_id": self.owner_id,
             "ref": "refs/heads/main",
+            "run_id": "1",
             "event_name": "push",
             "environment": "cloud",
         }
@@ -132,11 +135,20 @@ class Identity:
         }
 
     def sign(self, claims: Claims, lifetime: float = 300) -> str:
-        """Gives a JWT as GitHub's issuer signs it; a negative lifetime gives an expired one."""
+        """Gives a JWT as GitHub's issuer signs it; a negative lifetime gives an expired one.
+
+        Its subject is that of repositories made after 2026-07-15, which has numbers besides the names:
+        https://docs.github.com/en/actions/reference/security/oidc.
+        """
         now = int(time.time())
-        subject = f"repo:{claims.get('repository')}:ref:{claims.get('ref')}"
-        if claims.get("environment"):
-            subject = f"repo:{claims.get('repository')}:environment:{claims['environment']}"
+        owner, _, name = str(claims.get("repository")).partition("/")
+        subject = f"repo:{owner}@{claims.get('repository_owner_id')}/{name}@{claims.get('repository_id')}"
+        where = (
+            f"environment:{claims['environment']}"
+            if claims.get("environment")
+            else f"ref:{claims.get('ref')}"
+        )
+        subject = f"{subject}:{where}"
         times = {"iat": now + min(0, int(lifetime) - 60), "nbf": now - 600, "exp": now + int(lifetime)}
         body = {"iss": ISSUER, "sub": subject, "jti": secrets.token_hex(8), **times, **claims}
         return jwt.encode(self._signer, body).decode()
@@ -239,10 +251,11 @@ def identity(
     pool: str = "cloud-training-github",
     provider: str = "github",
     condition: Callable[[Claims], bool] | None = None,
+    subject: str = "assertion.sub",
     port: int = 0,
 ) -> Iterator[Identity]:
     """Runs all of these services on one address, and metadata servers on others, while the block lasts."""
-    here = Identity(project, number, repository_id, owner_id, pool, provider, condition)
+    here = Identity(project, number, repository_id, owner_id, pool, provider, condition, subject)
     with serve(here.services.handle, port) as here.url:
         try:
             yield here

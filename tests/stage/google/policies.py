@@ -10,9 +10,13 @@ from stage.google.roles import starts_with
 from stage.rest import Request, RequestError
 
 ROLES = {
+    "aiplatform.customCodeServiceAgent",
+    "aiplatform.serviceAgent",
     "aiplatform.user",
     "artifactregistry.reader",
     "artifactregistry.writer",
+    "batch.agentReporter",
+    "batch.jobsEditor",
     "iam.serviceAccountUser",
     "iam.workloadIdentityUser",
     "logging.logWriter",
@@ -104,7 +108,7 @@ def _check_role(project: Project, kind: str, role: str) -> None:
 def _check_member(project: Project, member: str) -> None:
     what, _, name = member.partition(":")
     if what == "serviceAccount":
-        known = name in project.names("account")
+        known = name in project.names("account") | project.agents
         if known and project.slow_accounts:
             project.slow_accounts, known = project.slow_accounts - 1, False
         need(known, f"Service account {name} does not exist.")

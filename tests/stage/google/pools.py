@@ -1,10 +1,11 @@
 """Workload identity pools: who may log in from elsewhere, and on which conditions."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from stage.google.project import Match, Project, Resource, done, need
-from stage.rest import Request
+from stage.rest import Request, RequestError
 
 
 def make_pool(project: Project, match: Match, request: Request) -> Resource:
@@ -32,6 +33,8 @@ def change_provider(project: Project, match: Match, request: Request) -> Resourc
 def _check_provider(provider: Resource) -> None:
     mapping = provider["attributeMapping"]
     need("google.subject" in mapping, "google.subject must be mapped.")
+    for expression in mapping.values():
+        mapped(expression, None)
     need(
         all(re.fullmatch(r"google\.(subject|groups)|attribute\.[a-z_0-9]+", name) for name in mapping),
         "Bad attribute.",
@@ -42,6 +45,28 @@ def _check_provider(provider: Resource) -> None:
         "assertion." in provider.get("attributeCondition", ""),
         "The attribute condition must refer to a claim.",
     )
+
+
+def mapped(expression: str, claims: Mapping[str, Any] | None) -> str:
+    """What an expression of an attribute mapping makes of a token's claims: claims and texts, joined by `+`.
+
+    That much is all that is known here of the language (https://docs.cloud.google.com/iam/docs/workload-identity-federation);
+    without claims only the form is looked at.
+
+    Raises:
+        RequestError: 400 for any other form, and for a claim that the token does not have.
+    """
+    values = []
+    for term in re.split(r"\s*\+\s*", expression):
+        found = re.fullmatch(r"assertion\.(\w+)|([\"'])([^\"'+]*)\2", term)
+        if found is None:
+            raise RequestError(400, f"Attribute mapping cannot be compiled: {expression}")
+        if found[1] and claims is not None:
+            need(isinstance(claims.get(found[1]), str), f"No such claim, or no text: {term}")
+            values.append(claims[found[1]])
+        else:
+            values.append(found[3] or "")
+    return "".join(values)
 
 
 def delete_pool(project: Project, match: Match, request: Request) -> Resource:

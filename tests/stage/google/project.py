@@ -21,6 +21,8 @@ class Project:
         budgets_allowed: whether the person may see and change budgets.
         networks: the names of its networks.
         slow_accounts: how many bindings a new service account is not known to yet.
+        agents: e-mails of the services' own accounts that are there.
+        kept: what was deleted while its bucket had soft delete, and is paid for: (kind, name).
     """
 
     billing: bool = True
@@ -31,6 +33,8 @@ class Project:
     resources: dict[tuple[str, str], Resource] = field(default_factory=dict)
     policies: dict[tuple[str, str], Resource] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
+    agents: set[str] = field(default_factory=set)
+    kept: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def roles(self, kind: str, name: str) -> set[tuple[str, str]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 from google.auth import jwt
 
+from stage.google.pools import mapped
 from stage.rest import Answer, Request, RequestError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 ISSUER = "https://token.actions.githubusercontent.com"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+SUBJECT = 127  # bytes, as https://github.com/google-github-actions/auth/issues/124 has met them
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 
 
@@ -100,6 +102,11 @@ class Services:
         if not self._who.condition(claims):
             return _oauth_error(
                 "unauthorized_client", "The given credential is rejected by the attribute condition."
+            )
+        if len(mapped(self._who.subject, claims).encode()) > SUBJECT:
+            return _oauth_error(
+                "invalid_request",
+                f"The size of mapped attribute google.subject exceeds the {SUBJECT} bytes limit.",
             )
         token = self._who.federated(claims)
         answer = {

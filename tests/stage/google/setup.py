@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from stage.google.gcloud_server import gcloud
 from stage.github.gh_program import GitHub
 from stage.google.apis import READS, answer
+from stage.google.gcloud_server import gcloud
 from stage.google.project import Project
 from stage.rest import Answer, Request, RequestError, _Handler, serving
 
-GH = Path(__file__).with_name("gh_program.py")
+GH = Path(__file__).parents[1] / "github" / "gh_program.py"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Call:
 
 @dataclass
 class Setup:
-    """The stage for infra/setup and infra/destroy.
+    """The stage for `cloud setup` and `cloud destroy`.
 
     Args:
         env: what leads gcloud and gh here; merge it into the environment of the scripts.
@@ -190,6 +190,7 @@ def _environment(folder: Path, certificate: Path, url: str) -> dict[str, str]:
         "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
         "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
         "WAIT": "0",
+        "SETTLE": "0",
     }
 
 

@@ -3,7 +3,7 @@
 import re
 
 from stage.google.project import NUMBER, PROJECT, Match, Project, Resource, done, need
-from stage.rest import Request
+from stage.rest import Request, RequestError
 
 
 def make_bucket(project: Project, match: Match, request: Request) -> Resource:
@@ -16,8 +16,10 @@ def make_bucket(project: Project, match: Match, request: Request) -> Resource:
         "locationType": "region",
         "projectNumber": NUMBER,
     }
+    _check_soft_delete(body)
+    # Seven days, unless told otherwise: https://docs.cloud.google.com/storage/docs/soft-delete.
+    body = {"softDeletePolicy": {"retentionDurationSeconds": "604800"}} | body
     body |= {
-        "softDeletePolicy": {"retentionDurationSeconds": "604800"},
         "metageneration": "1",
         "storageClass": "STANDARD",
     }
@@ -28,6 +30,7 @@ def make_bucket(project: Project, match: Match, request: Request) -> Resource:
 def change_bucket(project: Project, match: Match, request: Request) -> Resource:
     body = request.json()
     _check_lifecycle(body)
+    _check_soft_delete(body)
     return merge(project.get("bucket", match["name"]), body)
 
 
@@ -44,6 +47,39 @@ def _check_lifecycle(bucket: Resource) -> None:
             need(rule["action"]["type"] == "Delete", "Unknown action.")
 
 
+def _check_soft_delete(bucket: Resource) -> None:
+    """Nothing, or 7 to 90 days: https://docs.cloud.google.com/storage/docs/soft-delete."""
+    days = int(bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0)) / 86400
+    need(days == 0 or 7 <= days <= 90, "The soft delete retention duration must be 0, or 7 to 90 days.")
+
+
+def _has_soft_delete(project: Project, name: str) -> bool:
+    policy = project.get("bucket", name).get("softDeletePolicy", {})
+    return int(policy.get("retentionDurationSeconds", 0)) > 0
+
+
+def delete_bucket(project: Project, match: Match, request: Request) -> Resource:
+    """Refused while there are objects; with soft delete it is kept, as are objects that were deleted before.
+
+    https://docs.cloud.google.com/storage/docs/json_api/v1/buckets/delete
+    """
+    name = match["name"]
+    if any(each.startswith(f"{name}/") for each in project.names("object")):
+        raise RequestError(409, "The bucket you tried to delete is not empty.")
+    if _has_soft_delete(project, name):
+        project.kept.append(("bucket", name))
+    project.remove("bucket", name)
+    return {}
+
+
+def delete_object(project: Project, match: Match, request: Request) -> Resource:
+    name = f"{match['name']}/{match['object']}"
+    project.remove("object", name)
+    if _has_soft_delete(project, match["name"]):
+        project.kept.append(("object", name))
+    return {}
+
+
 def merge(old: Resource, new: Resource) -> Resource:
     for name, value in new.items():
         old[name] = (
@@ -54,7 +90,17 @@ def merge(old: Resource, new: Resource) -> Resource:
 
 def list_objects(project: Project, match: Match, request: Request) -> Resource:
     project.get("bucket", match["name"])
-    return {"kind": "storage#objects", "items": []}
+    prefix = f"{match['name']}/"
+    names = sorted(each.removeprefix(prefix) for each in project.names("object") if each.startswith(prefix))
+    items = [
+        {"kind": "storage#object", "name": each, "bucket": match["name"], "generation": "1"} for each in names
+    ]
+    return {"kind": "storage#objects", "items": items}
+
+
+def list_folders(project: Project, match: Match, request: Request) -> Resource:
+    project.get("bucket", match["name"])
+    return {"kind": "storage#managedFolders", "items": []}
 
 
 def show_layout(project: Project, match: Match, request: Request) -> Resource:

@@ -1,13 +1,14 @@
 """A strict stand-in for Vertex AI's custom and tuning jobs that really runs their images, and for their log."""
 
 import itertools
-import json
 import re
 import secrets
+import tempfile
 import threading
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
@@ -15,15 +16,18 @@ from google.protobuf import json_format
 from stage import containers
 from stage.google.cloud_logging import list_entries, page
 from stage.google.identity import Identity
-from stage.patience import deadline
-from stage.rest import Answer, Request, RequestError, serve
-from stage.google.vertex_checks import check_account, check_machines, check_place
+from stage.google.vertex_checks import Agents, check_account, check_agent, check_machines, check_place
 from stage.google.vertex_filter import LogFilter, job_filter
+from stage.google.vertex_handle import Handle
+from stage.google.vertex_hosts import DRIVERS, OLD, options
 from stage.google.vertex_jobs import CANCELLED, FAILED, OVER, SUCCEEDED, TrainingJob
 from stage.google.vertex_nodes import Settings, Trial
-from stage.google.vertex_rules import check, parse, prepare
+from stage.google.vertex_quotas import check_quotas, give
+from stage.google.vertex_region import Region
+from stage.google.vertex_rules import accelerator, check, parse, prepare
 from stage.google.vertex_tuning import TuningJob, TuningTrial
 from stage.google.vertex_tuning_rules import check_tuning
+from stage.rest import Answer, Request, RequestError, serve
 
 __all__ = ["CANCELLED", "FAILED", "OVER", "SUCCEEDED", "TrainingJob", "TuningJob", "Vertex", "vertex"]
 
@@ -32,34 +36,38 @@ PATH = re.compile(
 )
 
 
-class Vertex:
+class Vertex(Handle):
     """The service of one region, as a test handles it.
 
     Attributes:
         url: address of both services.
         env: leads clients of Vertex AI and of Cloud Logging here.
         requests: everything that was asked, in order.
-        unsupported: machine types and accelerators that this region does not have.
+        unsupported: machine types and accelerators that this region does not have, beside those that it never has.
         capacity: while it is cleared, jobs stay queued.
+        drivers: accelerator -> version of the driver on its hosts, and of the newest CUDA that it can.
+        agents: e-mail -> roles of the service's own accounts that are there; None where jobs have run before.
     """
 
     def __init__(
-        self, identity: Identity, region: str, registries: Collection[str], settings: Settings
+        self,
+        identity: Identity,
+        region: str,
+        registries: Collection[str],
+        settings: Settings,
+        agents: Agents | None = None,
     ) -> None:
-        self.identity, self.region, self.registries, self.settings = (
-            identity,
-            region,
-            set(registries),
-            settings,
-        )
-        self.stage = f"stage-{secrets.token_hex(4)}"
+        super().__init__(Region(identity, region), f"stage-{secrets.token_hex(4)}")
+        self.identity, self.region, self.registries = identity, region, set(registries)
+        self._hosts = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        Path(self._hosts.name).chmod(0o755)
+        self.settings = replace(settings, host=self._host)
         self.url = ""
         self.requests: list[Request] = []
         self.unsupported: set[str] = set()
-        self.capacity = threading.Event()
-        self.capacity.set()
-        self._jobs: dict[str, TrainingJob] = {}  # those of trials too
-        self._sweeps: dict[str, TuningJob] = {}
+        self.capacity = self.here.capacity
+        self.drivers = dict(DRIVERS)
+        self.agents = agents
         self._ids = itertools.count(int(secrets.token_hex(6), 16) + 10**15)
         self._lock = threading.Lock()
 
@@ -68,92 +76,6 @@ class Vertex:
         return {
             f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{name}": f"{self.url}/" for name in ("AIPLATFORM", "LOGGING")
         }
-
-    # What a test asks and does
-
-    def jobs(self) -> list[TrainingJob]:
-        """All custom jobs that were submitted, oldest first; not those that are trials."""
-        return [job for job in list(self._jobs.values()) if not job.trial]
-
-    def sweeps(self) -> list[TuningJob]:
-        """All tuning jobs, oldest first."""
-        return list(self._sweeps.values())
-
-    def sweep(self, name: str) -> TuningJob:
-        """The newest tuning job with this display name."""
-        return next(job for job in reversed(self.sweeps()) if job.resource["displayName"] == name)
-
-    def job(self, name: str) -> TrainingJob:
-        """The newest job with this display name, or with this id or resource name."""
-        for job in reversed(self.jobs()):
-            if name in (job.id, job.name, job.resource["displayName"]):
-                return job
-        raise KeyError(name)
-
-    def wait_for_sweep(self, name: str, timeout: float = 300) -> TuningJob:
-        """Waits until a tuning job is over.
-
-        Raises:
-            AssertionError: it is not in time; with what its trials printed last.
-        """
-        sweep, until = self.sweep(name), deadline(timeout)
-        while sweep.state not in OVER:
-            if time.monotonic() > until:
-                tail = "\n".join(sweep.lines()[-60:])
-                raise AssertionError(f"{sweep.state}: {json.dumps(sweep.json()['trials'])}\n{tail}")
-            time.sleep(0.05)
-        return sweep
-
-    def wait(self, job: TrainingJob | str, states: Iterable[str] = OVER, timeout: float = 120) -> TrainingJob:
-        """Waits until a job is in one of the states (JOB_STATE_ may be left out).
-
-        Raises:
-            AssertionError: it is not in time, or it is over in another state; with what it printed last.
-        """
-        job = self.job(job) if isinstance(job, str) else job
-        wanted = {state if state.startswith("JOB_STATE_") else f"JOB_STATE_{state}" for state in states}
-        until = deadline(timeout)
-        while job.state not in wanted:
-            if time.monotonic() > until or job.state in OVER:
-                tail = "\n".join(job.lines()[-40:])
-                raise AssertionError(
-                    f"{job.state} rather than {sorted(wanted)}: {job.resource.get('error')}\n{tail}"
-                )
-            time.sleep(0.05)
-        return job
-
-    def wait_for_line(
-        self, job: TrainingJob | str, pattern: str, timeout: float = 120, count: int = 1
-    ) -> str:
-        """Waits until a job has printed `count` lines that a regular expression is found in; gives the last of them."""
-        job = self.job(job) if isinstance(job, str) else job
-        until = deadline(timeout)
-        while True:
-            over = job.state in OVER
-            found = [line for line in job.lines() if re.search(pattern, line)]
-            if len(found) >= count:
-                return found[count - 1]
-            if over or time.monotonic() > until:
-                tail = "\n".join(job.lines()[-40:])
-                raise AssertionError(
-                    f"{len(found)} lines rather than {count} with {pattern!r} ({job.state}):\n{tail}"
-                )
-            time.sleep(0.05)
-
-    def preempt(self, job: TrainingJob, grace_seconds: float = 30, node: int = 0) -> None:
-        """Takes a node's machine away: SIGTERM, SIGKILL after the grace; then a new machine starts the container anew.
-
-        Returns when the container is gone.
-        """
-        job.take_away(node, grace_seconds)
-
-    def kill(self, job: TrainingJob, node: int = 0) -> None:
-        """Takes a node's machine away without notice (SIGKILL); returns when the container is gone."""
-        job.take_away(node, None)
-
-    def containers(self, running_only: bool = True) -> list[str]:
-        """Ids of the containers that are there now; `job.started` names all that ever were."""
-        return containers.ids(self.stage, running_only)
 
     def close(self) -> None:
         """Ends all jobs and removes their containers."""
@@ -166,6 +88,13 @@ class Vertex:
         for job in self._jobs.values():
             job.join()
         containers.cleanup(self.stage)
+        self._hosts.cleanup()
+
+    def _host(self, machine: Any) -> tuple[str, ...]:
+        """What a container sees of a machine, as options for `docker run`."""
+        gpu = accelerator(machine)
+        driver = self.drivers.get(gpu, OLD)
+        return options(Path(self._hosts.name), gpu, machine.accelerator_count, driver)
 
     # The services
 
@@ -196,6 +125,7 @@ class Vertex:
         message = parse(request.body)
         check(message, self.registries)
         check_account(self.identity, request, message.job_spec.service_account)
+        check_agent(self.identity, self.region, self.agents, message.job_spec)
         self._check_machines(message.job_spec)
         return Answer(self._start(json_format.MessageToDict(message), message.job_spec).json())
 
@@ -207,8 +137,7 @@ class Vertex:
             spec=spec,
             settings=self.settings,
             stage=self.stage,
-            identity=self.identity,
-            capacity=self.capacity,
+            region=self.here,
             trial=trial,
         )
         with self._lock:
@@ -225,6 +154,7 @@ class Vertex:
         message = parse(request.body, tuning=True)
         check_tuning(message, self.registries)
         check_account(self.identity, request, message.trial_job_spec.service_account)
+        check_agent(self.identity, self.region, self.agents, message.trial_job_spec)
         self._check_machines(message.trial_job_spec, message.parallel_trial_count)
         resource = json_format.MessageToDict(message)
 
@@ -242,7 +172,8 @@ class Vertex:
         return Answer(sweep.json())
 
     def _check_machines(self, spec: Any, times: int = 1) -> None:
-        check_machines(self.identity, self.region, self.unsupported, spec, times)
+        check_machines(self.region, self.unsupported, spec)
+        check_quotas(self.identity, self.region, spec, times)
 
     def _get(self, request: Request, number: str) -> Answer:
         request.only()
@@ -295,6 +226,10 @@ def vertex(
     seconds_per_hour: float = 3600,
     grace_seconds: float = 10,
     queue_seconds: float = 0.1,
+    error_seconds: float = 0,
+    hasty: bool = False,
+    agents: Agents | None = None,
+    account: Mapping[str, Mapping[str, int]] | None = None,
     port: int = 0,
 ) -> Iterator[Vertex]:
     """Runs the service while the block lasts; no container is left behind.
@@ -306,13 +241,27 @@ def vertex(
         seconds_per_hour: of this clock; a job's time limit of an hour lasts so long here.
         grace_seconds: between SIGTERM and SIGKILL when a job is cancelled or past its limit.
         queue_seconds: each of the states queued and pending lasts at least so long.
+        error_seconds: a failed job has no `error` for so long; the real one has it after about a minute, by
+            https://docs.cloud.google.com/vertex-ai/docs/training/understanding-training-service.
+        hasty: a container that has failed for good starts once more before the job is shut down, which "may" happen by
+            the same page.
+        agents: e-mail -> roles of the service's own accounts that are there; it is changed as the service makes them.
+            None: they are there with their roles, as where jobs have run before.
+        account: quotas, as NEW_ACCOUNT is, which is the usual one. What a test has set in `identity.quotas` stays.
     """
     containers.require()
     prepare()
+    give(identity, account)
     settings = Settings(
-        dict(platform or {}), dict(mirrors or {}), seconds_per_hour, grace_seconds, queue_seconds
+        platform=dict(platform or {}),
+        mirrors=dict(mirrors or {}),
+        seconds_per_hour=seconds_per_hour,
+        grace_seconds=grace_seconds,
+        queue_seconds=queue_seconds,
+        error_seconds=error_seconds,
+        hasty=hasty,
     )
-    here = Vertex(identity, region, registries, settings)
+    here = Vertex(identity, region, registries, settings, agents)
     with serve(here.handle, port) as here.url:
         try:
             yield here

@@ -84,7 +84,11 @@ class _Parser:
 
 
 def job_filter(text: str) -> Match:
-    """The filter of customJobs.list: displayName, state, createTime and labels."""
+    """The filter of customJobs.list: displayName, state, createTime and labels.
+
+    What each takes is listed there, and nothing else is taken; of labels only whole values and existence:
+    https://docs.cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.customJobs/list.
+    """
     return _Parser(text, _compare_job).parse()
 
 
@@ -96,10 +100,8 @@ def _compare_job(field: str, operator: str, value: str) -> Match:
         key = name.removeprefix("labels.")
         if operator == ":" and value == "*":
             return lambda job: key in job.get("labels", {})
-        if operator in ("=", ":"):
+        if operator == "=":
             return lambda job: job.get("labels", {}).get(key) == value
-        if operator == "!=":
-            return lambda job: job.get("labels", {}).get(key) != value
     elif name == "state" and operator in ("=", "!="):
         if not value.startswith("JOB_STATE_"):
             raise _bad(f"Invalid filter: {value!r} is no job state.")

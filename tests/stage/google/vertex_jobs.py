@@ -6,30 +6,31 @@ import time
 from typing import Any
 
 from stage import containers
-from stage.google.identity import Identity
+from stage.google.vertex_endings import After, Counts
 from stage.google.vertex_log import JobLog, now
-from stage.google.vertex_nodes import Node, Settings, Trial, environment
+from stage.google.vertex_nodes import Node, Settings, Trial
+from stage.google.vertex_region import Region
+from stage.google.vertex_replicas import Replicas
 
 SUCCEEDED, FAILED, CANCELLED = "JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED"
 OVER = (SUCCEEDED, FAILED, CANCELLED)
-WORKER_RESTARTS = 5  # of each worker; then the whole job is tried again
-JOB_RETRIES = 3
+STOCKOUT = 8  # RESOURCE_EXHAUSTED; the text is documented, its code is not
 USUAL_TIMEOUT = 7 * 24 * 3600.0
 
 
-class TrainingJob:
+class TrainingJob(Replicas):
     """A submitted job. It is read by tests; only `Vertex` changes it.
 
     Attributes:
         id: its number; `name` is the whole resource name.
         resource: what was submitted, as JSON.
         state: JOB_STATE_...
-        restarts: starts of a container after the first one of its node, for whatever reason.
         preemptions: how often a machine was taken away.
-        started: (task, container's name, exit status or None) of every start.
-        machine_seconds: seconds of all machines together, which is what is paid for.
-        running_seconds: seconds in which the job ran, which is what its time limit counts.
+        running_seconds: seconds in which the job ran.
+        counted_seconds: those since its last start, which are what its time limit counts.
         trial: of a tuning job, that this job is.
+
+    For what there is of its containers see `Replicas`.
     """
 
     def __init__(
@@ -40,27 +41,17 @@ class TrainingJob:
         spec: Any,
         settings: Settings,
         stage: str,
-        identity: Identity,
-        capacity: threading.Event,
+        region: Region,
         trial: Trial | None = None,
     ) -> None:
+        log = JobLog(region.identity.project, number)
+        super().__init__(number, spec, region.identity, settings, stage, log, trial)
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self.id, self.settings, self.stage = number, settings, stage
         self.resource = dict(resource)
         self.resource["name"] = f"{parent}/customJobs/{number}"
-        self.spec, self.identity, self.capacity, self.trial = spec, identity, capacity, trial
-        self.restarts = self.preemptions = 0
-        self.machine_seconds = self.running_seconds = 0.0
-        self.started: list[list[Any]] = []
-        self.nodes = [
-            Node(pool, number, index)
-            for number, pool in enumerate(self.spec.worker_pool_specs)
-            for index in range(pool.replica_count)
-        ]
-        self._retries = 0
+        self.region, self.preemptions, self.running_seconds = region, 0, 0.0
+        self._counts, self.counted_seconds = Counts(), 0.0
         self._cancelled, self._abandoned = threading.Event(), threading.Event()
-        self.log = JobLog(identity.project, number)
-        self._lock = threading.RLock()
         self._move("JOB_STATE_QUEUED", createTime=now())
 
     @property
@@ -138,26 +129,30 @@ class TrainingJob:
             raise
         finally:
             for node in self.nodes:
-                self._end(node, None)
+                self.end(node, None)
+            self.region.release(self.id)
 
     def _live(self) -> None:
-        if not self._sleep(self.settings.queue_seconds) or not self._has_capacity():
+        if not self._sleep(self.settings.queue_seconds) or not self._is_admitted():
             return self._finish(CANCELLED, 1, "CANCELED")
         self._move("JOB_STATE_PENDING")
         self.log.add("service", "INFO", "Job is preparing.")
+        if self.region.finds_none():
+            return self._finish(FAILED, STOCKOUT, self.region.stockout)
         for image in {node.pool.image_uri for node in self.nodes}:
-            problem = containers.pull(self._source(image))
+            problem = containers.pull(self.source(image))
             if problem:
                 return self._finish(FAILED, 5, f"Failed to pull the image {image}: {problem}")
         if not self._sleep(self.settings.queue_seconds):
             return self._finish(CANCELLED, 1, "CANCELED")
         self._move("JOB_STATE_RUNNING", startTime=now())
-        self._start_all()
+        self.start_all()
         return self._watch()
 
-    def _has_capacity(self) -> bool:
-        while not self.capacity.wait(0.05):
-            if self._cancelled.is_set() or self._abandoned.is_set():
+    def _is_admitted(self) -> bool:
+        """Waits in the queue for capacity and quota; False when the job was cancelled there."""
+        while not self.region.capacity.wait(0.05) or not self.region.admit(self.id, self.spec):
+            if not self._sleep(0.05):
                 return False
         return True
 
@@ -172,18 +167,19 @@ class TrainingJob:
         before = time.monotonic()
         while True:
             time.sleep(0.03)
+            passed, before = time.monotonic() - before, time.monotonic()
             if self.state == "JOB_STATE_RUNNING":
-                self.running_seconds += time.monotonic() - before
-            before = time.monotonic()
+                self.running_seconds += passed
+                self.counted_seconds += passed
             if self._abandoned.is_set():
-                self._stop_all(None)
+                self.stop_all(None)
                 return self._finish(CANCELLED, 1, "The stage was taken down.")
             if self._cancelled.is_set():
                 self._move("JOB_STATE_CANCELLING")
-                self._stop_all(self.settings.grace_seconds)
+                self.stop_all(self.settings.grace_seconds)
                 return self._finish(CANCELLED, 1, "CANCELED")
-            if self.running_seconds > self.limit_seconds:
-                self._stop_all(self.settings.grace_seconds)
+            if self.counted_seconds > self.limit_seconds:
+                self.stop_all(self.settings.grace_seconds)
                 limit = f"{self.spec.scheduling.timeout.ToTimedelta().total_seconds():g} seconds"
                 return self._finish(
                     CANCELLED, 4, f"The job was cancelled: it ran longer than its timeout of {limit}."
@@ -195,122 +191,78 @@ class TrainingJob:
 
     def _ended(self, node: Node, status: int) -> bool:
         """Takes note that a container has ended; whether the job is over by that."""
-        self._end(node, status)
+        self.end(node, status)
         taken, node.taken = node.taken, False
-        if status == 0:
-            if node is self.nodes[0]:
-                # The primary replica's success is the job's: whatever else runs is shut down.
-                self._stop_all(self.settings.grace_seconds)
-                self._finish(SUCCEEDED)
-                return True
+        after = self._counts.after(node is self.nodes[0], status, taken, self.spec.scheduling)
+        if after is After.NOTHING:
             return False
-        scheduling = self.spec.scheduling
-        what = "was preempted" if taken else f"exited with a non-zero status of {status}"
-        if scheduling.disable_retries:
-            self._stop_all(self.settings.grace_seconds)
-            self._finish(FAILED, 14 if taken else 3, f"The replica {node.task} {what}.")
+        if after is After.SUCCESS:
+            self.stop_all(self.settings.grace_seconds)
+            self._finish(SUCCEEDED)
             return True
-        everything = scheduling.restart_job_on_worker_restart
         if taken:
             self.preemptions += 1
-        elif node.restarts < WORKER_RESTARTS:
-            node.restarts += 1
-        elif self._retries < JOB_RETRIES:
-            self._retries += 1
-            everything = True
-            for one in self.nodes:
-                one.restarts = 0
-        else:
-            self._stop_all(self.settings.grace_seconds)
-            self._finish(FAILED, 3, f"The replica {node.task} {what}.")
+        what = "was preempted" if taken else f"exited with a non-zero status of {status}"
+        what = f"The replica {node.task} {what}."
+        if after is After.FAILURE:
+            self._fail(node, taken, f"{what} Termination reason: Error.")
             return True
-        self.log.add("service", "WARNING", f"The replica {node.task} {what}; it is started anew.")
+        self.log.add("service", "WARNING", f"{what} It is started anew.")
+        return self._start_again(node, taken, after is After.ALL_AGAIN)
+
+    def _fail(self, node: Node, taken: bool, text: str) -> None:
+        """Shuts all down: a preemption that is not made good ends as a stock-out does, as documented."""
+        if self.settings.hasty and not taken:
+            printed = len(self.lines(node.task))
+            self.start_one(node)
+            self._linger(node, printed)
+        self.stop_all(self.settings.grace_seconds)
+        if taken:
+            self._finish(FAILED, STOCKOUT, self.region.stockout)
+        else:
+            # Code and text: https://github.com/GoogleCloudPlatform/vertex-ai-samples/pull/1504
+            self._finish(FAILED, 3, text)
+
+    def _linger(self, node: Node, printed: int) -> None:
+        """Waits until a replica has printed more than so many lines, or ended."""
+        while node.container and node.container.process.poll() is None and self._sleep(0.05):
+            if len(self.lines(node.task)) > printed:
+                return
+
+    def _start_again(self, node: Node, taken: bool, everything: bool) -> bool:
+        """Starts one replica or all of them anew; whether the job is over instead."""
         if everything:
-            self._stop_all(self.settings.grace_seconds)
+            self.stop_all(self.settings.grace_seconds)
+        if taken and self.region.finds_none():
+            self._fail(node, taken, "")
+            return True
         if taken and (everything or len(self.nodes) == 1):
             self._move("JOB_STATE_PENDING")
             if not self._sleep(self.settings.queue_seconds):
                 return False  # the next look finds why
             self._move("JOB_STATE_RUNNING")
+        if everything or len(self.nodes) == 1:
+            # Whether the time limit goes on counting over a restart of the job is not documented: it begins again.
+            self.counted_seconds = 0.0
         if everything:
-            self._start_all()
+            self.start_all()
         else:
-            self._start(node)
+            self.start_one(node)
         return False
-
-    def _source(self, image: str) -> str:
-        """Where an image is really pulled from."""
-        host, slash, rest = image.partition("/")
-        return f"{self.settings.mirrors.get(host, host)}{slash}{rest}"
-
-    def _start_all(self) -> None:
-        for node in self.nodes:
-            node.taken = False
-            self._start(node)
-
-    def _start(self, node: Node) -> None:
-        """Starts a node's container from its image: nothing that an earlier one wrote is there."""
-        if any(task == node.task for task, *_ in self.started):
-            self.restarts += 1
-        pool, trial = node.pool, self.trial
-        container = containers.Container(
-            self._source(pool.image_uri),
-            self.stage,
-            environment(self, node) | (trial.env if trial else {}),
-            [*pool.args, *(trial.args if trial else ())],
-            pool.command,
-            options=trial.options if trial else (),
-        )
-        self.started.append([node.task, container.name, None])
-        streams = ((container.process.stdout, "INFO"), (container.process.stderr, "ERROR"))
-        node.readers = [
-            threading.Thread(target=self.log.read, args=(node.task, stream, severity), daemon=True)
-            for stream, severity in streams
-        ]
-        for reader in node.readers:
-            reader.start()
-        node.since = time.monotonic()
-        with self._lock:
-            node.container = container
-
-    def _end(self, node: Node, status: int | None) -> None:
-        """Removes a node's container, once all that it printed is read."""
-        with self._lock:
-            container, node.container = node.container, None
-        if container is None:
-            return
-        container.remove()
-        for reader in node.readers:
-            reader.join(30)
-        self.machine_seconds += time.monotonic() - node.since
-        for start in self.started:
-            if start[1] == container.name:
-                start[2] = status if status is not None else container.process.poll()
-
-    def _stop_all(self, grace_seconds: float | None) -> None:
-        """Stops what runs, all at once: with SIGTERM and a grace, or without."""
-
-        def stop(node: Node) -> None:
-            container = node.container
-            if container is not None:
-                if grace_seconds is None:
-                    container.kill()
-                else:
-                    container.stop(grace_seconds)
-                self._end(node, container.wait(60))
-
-        threads = [threading.Thread(target=stop, args=(node,)) for node in self.nodes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
 
     def _finish(self, state: str, code: int = 0, message: str = "") -> None:
         for node in self.nodes:
-            self._end(node, None)
+            self.end(node, None)
         error = {"error": {"code": code, "message": message}} if message else {}
         self.log.add("service", "ERROR" if message else "INFO", message or "Job completed successfully.")
-        self._move(state, endTime=now(), **error)
+        late = error and self.settings.error_seconds and state == FAILED
+        self._move(state, endTime=now(), **({} if late else error))
+        self.region.release(self.id)
+        if late:
+            deadline = time.monotonic() + self.settings.error_seconds
+            while time.monotonic() < deadline and not self._abandoned.is_set():
+                time.sleep(0.02)
+            self._move(state, **error)
 
     def _move(self, state: str, **more: Any) -> None:
         with self._lock:

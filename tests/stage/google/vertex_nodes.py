@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,25 @@ from servers import free_port
 from stage import containers
 
 if TYPE_CHECKING:
-    from stage.google.vertex_jobs import TrainingJob
+    from stage.google.vertex_replicas import Replicas
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the stand-in runs jobs; see `vertex`."""
+    """How the stand-in runs jobs; see `vertex`.
+
+    Args:
+        host: machine spec -> options for `docker run`: what a container sees of the machine.
+    """
 
     platform: dict[str, str]
     mirrors: dict[str, str]
     seconds_per_hour: float
     grace_seconds: float
     queue_seconds: float
+    error_seconds: float = 0
+    hasty: bool = False
+    host: Callable[[Any], tuple[str, ...]] = lambda _: ()
 
 
 @dataclass(frozen=True)
@@ -45,18 +52,17 @@ class Node:
     """One replica: what it runs, and the container that runs it now."""
 
     def __init__(self, pool: Any, number: int, index: int) -> None:
-        self.pool, self.index = pool.container_spec, index
+        self.pool, self.machine, self.index = pool.container_spec, pool.machine_spec, index
         self.kind = f"workerpool{number}"
         self.task = f"{self.kind}-{index}"
         self.port = free_port()
         self.container: containers.Container | None = None
         self.readers: list[threading.Thread] = []
-        self.restarts = 0
         self.taken = False  # its machine is being taken away
         self.since = 0.0
 
 
-def environment(job: "TrainingJob", node: Node) -> dict[str, str]:
+def environment(job: "Replicas", node: Node) -> dict[str, str]:
     """The platform's variables, the service's, then the job's own with $(NAME) replaced."""
     identity, spec = job.identity, job.spec
     account = (
@@ -78,7 +84,7 @@ def environment(job: "TrainingJob", node: Node) -> dict[str, str]:
     return env
 
 
-def _cluster(job: "TrainingJob", node: Node) -> dict[str, Any]:
+def _cluster(job: "Replicas", node: Node) -> dict[str, Any]:
     cluster: dict[str, list[str]] = {}
     for one in job.nodes:
         cluster.setdefault(one.kind, []).append(f"127.0.0.1:{one.port}")

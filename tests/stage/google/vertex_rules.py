@@ -15,11 +15,14 @@ from stage.rest import RequestError
 
 Violation = tuple[str, str]  # field, what is wrong with it
 
-# Machine types of custom training: family -> numbers of vCPUs.
+# Machine types of custom training and the GPUs that go with them, all by
+# https://docs.cloud.google.com/vertex-ai/docs/training/configure-compute, read in November 2026.
+# Family -> numbers of vCPUs.
 FAMILIES = {
     "n1-standard": (4, 8, 16, 32, 64, 96),
     "n1-highmem": (2, 4, 8, 16, 32, 64, 96),
     "n1-highcpu": (16, 32, 64, 96),
+    **{f"n4-{kind}": (2, 4, 8, 16, 32, 48, 64, 80) for kind in ("standard", "highmem", "highcpu")},
     "n2-standard": (4, 8, 16, 32, 48, 64, 80),
     "n2-highmem": (2, 4, 8, 16, 32, 48, 64, 80),
     "n2-highcpu": (16, 32, 48, 64, 80),
@@ -28,7 +31,9 @@ FAMILIES = {
     "e2-highcpu": (16, 32),
     "c2-standard": (4, 8, 16, 30, 60),
     "m1-ultramem": (40, 80, 160),
+    "m1-megamem": (96,),
     "g2-standard": (4, 8, 12, 16, 24, 32, 48, 96),
+    "g4-standard": (48, 96, 192, 384),
 }
 MACHINES = {f"{family}-{cpus}" for family, sizes in FAMILIES.items() for cpus in sizes}
 
@@ -44,15 +49,17 @@ BUILT_IN: dict[str, tuple[str, int]] = {
     **{f"a3-highgpu-{gpus}g": ("NVIDIA_H100_80GB", gpus) for gpus in (1, 2, 4, 8)},
     "a3-megagpu-8g": ("NVIDIA_H100_MEGA_80GB", 8),
     "a3-ultragpu-8g": ("NVIDIA_H200_141GB", 8),
+    "a4-highgpu-8g": ("NVIDIA_B200", 8),
+    "a4x-highgpu-4g": ("NVIDIA_GB200", 4),
+    **{f"g4-standard-{cpus}": ("NVIDIA_RTX_PRO_6000", cpus // 48) for cpus in FAMILIES["g4-standard"]},
 }
 MACHINES |= set(BUILT_IN)
 
-# GPUs that may be attached to an n1 machine: how many -> the most vCPUs beside them.
+# GPUs that may be attached to an n1 machine: how many -> the most vCPUs beside them. P100 has had its end in September 2026.
 ATTACHED = {
     "NVIDIA_TESLA_T4": {1: 16, 2: 32, 4: 96},
     "NVIDIA_TESLA_P4": {1: 16, 2: 32, 4: 96},
     "NVIDIA_TESLA_V100": {1: 8, 2: 16, 4: 32, 8: 96},
-    "NVIDIA_TESLA_P100": {1: 16, 2: 32, 4: 96},
 }
 
 DISKS = ("pd-ssd", "pd-standard", "hyperdisk-balanced")
@@ -94,7 +101,7 @@ def prepare() -> None:
     _types()
 
 
-def _gpu(machine: Any) -> str:
+def accelerator(machine: Any) -> str:
     """The name of a machine's accelerator; "" for none."""
     return _types()[1].AcceleratorType(machine.accelerator_type).name if machine.accelerator_type else ""
 
@@ -230,7 +237,7 @@ def _environment(variables: Any) -> Iterator[Violation]:
 
 def _machine(machine: Any) -> Iterator[Violation]:
     name, count = machine.machine_type, machine.accelerator_count
-    gpu = _gpu(machine)
+    gpu = accelerator(machine)
     if name not in MACHINES:
         yield (
             "machine_spec.machine_type",
@@ -268,12 +275,6 @@ def gpus(spec: Any) -> dict[str, int]:
     for pool in spec.worker_pool_specs:
         machine = pool.machine_spec
         if machine.accelerator_count:
-            name = _gpu(machine)
+            name = accelerator(machine)
             total[name] = total.get(name, 0) + machine.accelerator_count * pool.replica_count
     return total
-
-
-def quota_metric(gpu: str, spot: bool) -> str:
-    """The quota that a GPU of custom training counts against, such as custom_model_training_nvidia_l4_gpus."""
-    name = gpu.lower().replace("nvidia_tesla_", "nvidia_")
-    return f"aiplatform.googleapis.com/custom_model_training_{'preemptible_' if spot else ''}{name}_gpus"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from stage.google.vertex_jobs import CANCELLED, FAILED, OVER, SUCCEEDED, TrainingJob
 from stage.google.vertex_log import JobLog, now
@@ -18,6 +18,7 @@ from stage.google.vertex_nodes import Trial
 from stage.google.vertex_tuning_rules import GRID, LOG_SCALES, kind
 
 FOLDER = "/tmp/hypertune"  # where the service reads the metric in each trial's container
+FILE = "output.metrics"
 SEED = 4  # of what is chosen: a test sees the same each time
 
 Start = Callable[["TuningTrial"], TrainingJob]
@@ -31,6 +32,7 @@ class TuningTrial:
         number: from 1.
         parameters: what was chosen, by name.
         folder: what its container sees as FOLDER.
+        metrics: its metric file, as the service has it open.
         job: the custom job that runs it.
         resource: as the API shows it.
     """
@@ -38,6 +40,7 @@ class TuningTrial:
     number: int
     parameters: dict[str, Any]
     folder: Path
+    metrics: IO[str]
     job: TrainingJob | None = None
     resource: dict[str, Any] = field(default_factory=dict)
 
@@ -158,7 +161,7 @@ class TuningJob:
         folder = Path(self._folder.name, str(number))
         folder.mkdir(mode=0o777)
         folder.chmod(0o777)  # whoever the container runs as
-        trial = TuningTrial(number, parameters, folder)
+        trial = TuningTrial(number, parameters, folder, _opened(folder / FILE))
         trial.resource = {
             "id": str(number),
             "name": f"{self.name}/trials/{number}",
@@ -182,6 +185,7 @@ class TuningJob:
         except (ValueError, KeyError) as error:
             reason = reason or f"The metric cannot be read: {error!r}"
         reason = reason or ("" if measurements else "The trial has reported no metric.")
+        trial.metrics.close()
         with self._lock:
             trial.resource |= {"endTime": now(), "state": "INFEASIBLE" if reason else "SUCCEEDED"}
             trial.resource |= {"infeasibleReason": reason} if reason else {}
@@ -190,11 +194,14 @@ class TuningJob:
         self.log.add("service", "INFO", f"Trial {trial.number}: {trial.resource['state']}. {reason}")
 
     def _measurements(self, trial: TuningTrial) -> list[dict[str, Any]]:
-        """Reads what was reported, as the service's library writes it; anything else is an error."""
-        path = trial.folder / "output.metrics"
+        """Reads what was reported, as the service's library writes it; anything else is an error.
+
+        https://github.com/GoogleCloudPlatform/cloudml-hypertune/blob/master/hypertune/hypertune.py
+        """
+        trial.metrics.seek(0)
         metric = self.message.study_spec.metrics[0].metric_id
         found = []
-        for line in path.read_text().splitlines() if path.is_file() else []:
+        for line in trial.metrics.read().splitlines():
             entry = json.loads(line)
             if set(entry) != {"timestamp", "trial", "global_step", metric} or entry["trial"] != str(
                 trial.number
@@ -249,6 +256,17 @@ class TuningJob:
     def _move(self, state: str, **more: Any) -> None:
         with self._lock:
             self.resource.update({**more, "state": state, "updateTime": now()})
+
+
+def _opened(path: Path) -> IO[str]:
+    """Opens the metric file of a trial, once, before the trial begins.
+
+    The service's library writes into the file that is there and never replaces it. How the service follows it is not
+    documented: it reads on in what it has open, so that a file put in its place is never seen.
+    """
+    path.touch()
+    path.chmod(0o666)
+    return path.open(encoding="utf-8")
 
 
 def _points(parameter: Any) -> list[Any]:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from importlib.resources import as_file, files
+from pathlib import Path
 
 from ..errors import UserError
 from ..project import project
@@ -50,10 +51,19 @@ def run(command: str) -> None:
     }
     sys.stdout.flush()
     with as_file(script) as path:
+        shown = _from(here.root, path)
         try:
-            os.execvpe("bash", ["bash", str(path)], {**os.environ, **names})  # noqa: S606 - it takes our place
+            os.execvpe("bash", ["bash", str(shown)], {**os.environ, **names})  # noqa: S606 - it takes our place
         except OSError as error:
             raise UserError(f"bash cannot be started ({error}); install it.") from error
+
+
+def _from(root: Path, path: Path) -> Path:
+    """Give a path as a person in the project's folder would write it: what a dry run prints is to be read."""
+    try:
+        return path.resolve().relative_to(root.resolve())
+    except ValueError:  # the package is installed elsewhere
+        return path
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from .. import job as words
 from ..errors import UserError
 from ..identity import branch, git_state, make_run_id, pull_request
 from ..job import Job, Kind, Search
-from ..money.prices import DATE, Price, price
+from ..money.prices import Price, price
 from ..project import project
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class Plan:
         trials = f"{job.search.trials} trials of " if job.search else ""
         return (
             f"machine   {machine.name}: {machine.type}{gpus} in {cost.region}{', spot' * job.spot}\n"
-            f"price     {cost.spot:.2f} USD an hour and node on spot, {cost.on_demand:.2f} on demand "
-            f"(disk and fees of {cost.extra:.2f} included; table of {DATE})\n"
+            f"price     {cost.text()} (disk and fees of {cost.extra:.2f} included; table of {cost.date})\n"
             f"at most   {self.worst_case:.2f} USD: {trials}{nodes}, {job.max_hours:g} hours"
         )
 
@@ -135,7 +134,7 @@ class Plan:
             project=self.config.cloud.project,
             hourly_usd=round(self.price.hourly(job.spot), 4),
             worst_case_usd=self.worst_case,
-            prices=DATE,
+            prices=self.price.date,
             max_hours=job.max_hours,
             image=job.image,
             args=list(job.args),

@@ -193,6 +193,11 @@ def outcome(home: str, run_id: str) -> dict[str, Any] | None:
     return _read_json(f"{home}/{run_id}/{OUTCOME}", {}) or None
 
 
+def has_result(home: str, run_id: str) -> bool:
+    """Tell whether a run has left its metrics."""
+    return read_text(f"{home}/{run_id}/{METRICS}", patience=PATIENCE) is not None
+
+
 def reopen(home: str, run_id: str) -> None:
     """Let an ended run go on: the worker does nothing where there is an outcome."""
     remove(f"{home}/{run_id}/{OUTCOME}", patience=PATIENCE)

@@ -41,6 +41,7 @@ class CloudConfig:
     one_per_branch: bool = False
     parallel: int = 1  # trials of a sweep at the same time
     zones: list[str] | None = None  # of a region; None: all of them
+    driver: str | None = None  # version of NVIDIA's; None: the one of the machine's system
     idle_minutes: float = 30.0  # after which a notebook that nobody uses is ended
 
 

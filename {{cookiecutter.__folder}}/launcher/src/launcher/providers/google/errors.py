@@ -16,7 +16,8 @@ QUOTAS = "https://console.cloud.google.com/iam-admin/quotas"
 ROLES = {  # the narrowest predefined role that holds the permissions of this prefix
     "aiplatform.": "roles/aiplatform.user",
     "artifactregistry.": "roles/artifactregistry.reader",
-    "compute.": "roles/compute.instanceAdmin.v1",
+    "batch.": "roles/batch.jobsEditor",
+    "compute.": "roles/compute.viewer",
     "iam.serviceAccounts.actAs": "roles/iam.serviceAccountUser on the job's service account",
     "logging.": "roles/logging.viewer",
     "secretmanager.versions.access": "roles/secretmanager.secretAccessor on the secret",

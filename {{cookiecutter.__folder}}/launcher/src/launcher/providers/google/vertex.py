@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import UserError
 from ...job import RUN_MAX_ATTEMPTS, Handle, Job, Kind, Leftover, Problem, State, Status
 from . import auth as google
-from . import doctor, vertex_quotas, vertex_tuning
+from . import doctor, entries, vertex_quotas, vertex_tuning
 from .backend import GoogleBackend
 from .errors import GoogleError, UnreachableError
 
@@ -60,7 +60,7 @@ class Vertex(GoogleBackend):
             return [Problem(error.what, error.remedy)]
         if job.kind is Kind.notebook:
             what = "A job of Vertex AI cannot be reached by a tunnel, as a notebook must"
-            return [Problem(what, "use cloud=gce")]
+            return [Problem(what, "use cloud=batch")]
         at_once = job if not job.search else replace(job, nodes=job.nodes * job.search.parallel)
         checks = (
             lambda: self._check_active(job),
@@ -140,20 +140,12 @@ class Vertex(GoogleBackend):
         trials = vertex_tuning.numbers(found)
         numbers = [found["name"].rpartition("/")[2], *trials]
         jobs = " OR ".join(f'resource.labels.job_id="{number}"' for number in numbers)
-        body = {
-            "resourceNames": [f"projects/{self.project}"],
-            "filter": f'resource.type="ml_job" AND ({jobs})'
-            f' AND timestamp>="{found["createTime"]}"',  # else the whole retention is searched
-            "orderBy": "timestamp asc",
-            "pageSize": 1000,
-        }
-        url = f"{google.endpoint('logging')}/v2/entries:list"
-        while True:
-            answer = google.call("POST", url, body, retry=True)  # it only reads
-            yield from (_log_line(entry, trials) for entry in answer.get("entries", []))
-            if not (page := answer.get("nextPageToken")):
-                return
-            body = {**body, "pageToken": page}
+        condition = (
+            f'resource.type="ml_job" AND ({jobs})'
+            f' AND timestamp>="{found["createTime"]}"'  # else the whole retention is searched
+        )
+        for entry in entries.entries(self.project, condition):
+            yield _log_line(entry, trials)
 
     def stop(self, run_id: str) -> None:
         found = self._jobs(display_name=run_id)
@@ -299,8 +291,7 @@ def _seconds(found: dict[str, Any], state: State) -> float:
 
 
 def _log_line(entry: dict[str, Any], trials: Mapping[str, str]) -> str:
-    content = entry.get("jsonPayload") or {}
-    text = str(entry.get("textPayload") or content.get("message") or content).rstrip("\n")
+    text = entries.text(entry)
     labels = (entry.get("resource") or {}).get("labels", {})
     task, trial = labels.get("task_name", ""), trials.get(labels.get("job_id", ""))
     # With several nodes each line says whose it is, but for the one that most jobs have only.

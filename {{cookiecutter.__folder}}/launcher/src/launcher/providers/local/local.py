@@ -89,7 +89,7 @@ class Local:
             remedy = "make it with `make data`, or fetch it with `uv run dvc pull`"
             problems.append(Problem(f"{data} is not here", remedy))
         if job.kind is Kind.notebook:
-            remedy = "run `make notebook` here, or give cloud=gce"
+            remedy = "run `make notebook` here, or give cloud=batch"
             problems.append(Problem("a notebook on this machine is no job", remedy))
         if job.nodes > 1:
             problems.append(Problem("this machine is one node", "leave cloud.nodes=1"))

@@ -7,7 +7,7 @@ check() {
     [[ ! $PROJECT =~ [^a-z0-9-] ]] || stop "'$PROJECT' is no project id: write PROJECT=my-project."
     if is_dry; then
         find_repository || repository=OWNER/NAME
-        PROJECT=${PROJECT:-PROJECT_ID} number=PROJECT_NUMBER repository_id=REPOSITORY_ID owner_id=OWNER_ID
+        PROJECT=${PROJECT:-PROJECT_ID} number=PROJECT_NUMBER repository_id=REPOSITORY_ID owner_id=OWNER_ID reviewer_id=USER_ID
         BILLING_ACCOUNT=${BILLING_ACCOUNT:-BILLING_ACCOUNT} bucket=""
     else
         for each in "$@"; do "$each"; done
@@ -82,12 +82,19 @@ check_repository() {
     [ "$admin" = true ] || stop "You may not set variables of '$repository': ask one of its administrators to run this."
 }
 
+# Sets $reviewer_id.
+check_reviewer() {
+    [ -n "$REVIEWER" ] || return 0
+    reviewer_id=$(gh api "users/$REVIEWER" --jq .id 2> /dev/null) ||
+        stop "There is nobody '$REVIEWER' on GitHub: write REVIEWER=login."
+}
+
 # Sets $bucket to the settings of the bucket, or to nothing when there is none.
 # The names of buckets are the whole world's, and a bucket cannot be moved.
 check_bucket() {
-    local settings="location,lifecycle_config,public_access_prevention,uniform_bucket_level_access"
+    local settings="location,lifecycle_config,public_access_prevention,soft_delete_policy,uniform_bucket_level_access"
     local describe=(gcloud storage buckets describe "gs://$BUCKET" --format="json($settings)")
-    local rename="choose another name in infra/names.sh, .dvc/config and configs/cloud/vertex.yaml."
+    local rename="choose another name in pyproject.toml ([tool.launcher]) and .dvc/config."
     if bucket=$("${describe[@]}" 2> "$errors" < /dev/null); then
         bucket=$(packed "$bucket")
         [[ $bucket == *"\"location\":\"$(tr '[:lower:]' '[:upper:]' <<< "$REGION")\""* ]] ||

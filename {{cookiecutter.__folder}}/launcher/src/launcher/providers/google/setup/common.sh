@@ -2,9 +2,9 @@
 # What setup and destroy share: names, options, checks, and running a command or only printing it.
 # Written for bash 3.2, which is what macOS has.
 set -euo pipefail
-infra=$(dirname "${BASH_SOURCE[0]}")
+here=$(dirname "${BASH_SOURCE[0]}") # as `cloud` has called it: from the project's folder, where it lies in that
 # shellcheck source-path=SCRIPTDIR source=names.sh
-. "$infra/names.sh"
+. "$here/names.sh"
 
 DRY_RUN=${DRY_RUN:-}
 PROJECT=${PROJECT:-${GOOGLE_CLOUD_PROJECT:-}}
@@ -51,7 +51,7 @@ show() {
 failed() {
     cat "$errors" >&2
     if grep -q "marked for deletion" "$errors"; then
-        stop "Google keeps the name of a deleted role for 37 days: choose another one in infra/names.sh, and run the same again."
+        stop "Google keeps the name of a deleted role for 37 days: choose another one in $here/names.sh, and run the same again."
     fi
     stop "This command failed, and nothing was done after it: $(show "$@")
 Once that is put right, run the same again: it goes on where it stopped."
@@ -107,48 +107,39 @@ policy() {
     "$with" gcloud "${words[@]}" "$command" "$name" ${flags[@]+"${flags[@]}"} --project="$PROJECT" "$@"
 }
 
-# Sets $only to the condition under which a role is granted; empty is always. A job may end machines of this project, and no
-# others: their names begin with its slug, or with the beginning of a long one. What is no machine has no such part in its
-# name, which then is empty here.
-set_condition() {
-    local start=$SLUG-
-    only=""
-    case $1 in
-        */roles/"$TRAINER_ROLE") only="resource.name.extract(\"/instances/{name}\").startsWith(\"${start:0:40}\")" ;;
-    esac
-}
-
-# change_roles add|remove RESOURCE [ROLE MEMBER]...: those that are not as they should be.
+# change_roles add|remove RESOURCE [ROLE MEMBER]...: those that are not as they should be; what was found stays in $found.
 change_roles() {
-    local verb=$1 on=$2 only is
+    local verb=$1 on=$2
     shift 2
     found=""
     is_fresh "$on" || policy there get-iam-policy "$on" --flatten="bindings[].members" \
         --format="value[separator=' '](bindings.role,bindings.members,bindings.condition.expression)" || true
     while [ $# -gt 0 ]; do
-        set_condition "$1"
-        is="$1 $2 $only"
         # A dry run has found nothing, and shows all.
-        if is_dry || { [ "$verb" = add ] && ! has_line "$is"; } || { [ "$verb" = remove ] && has_line "$is"; }; then
-            policy run "$verb-iam-policy-binding" "$on" --role="$1" --member="$2" \
-                --condition="${only:+title=machines-of-$SLUG,expression=}${only:-None}"
+        if [ "$verb" = add ]; then
+            has_line "$1 $2 " || policy run add-iam-policy-binding "$on" --role="$1" --member="$2" --condition=None
+        elif is_dry || grep -Fq -- "$1 $2 " <<< "$found"; then
+            policy run remove-iam-policy-binding "$on" --role="$1" --member="$2" --all # whatever its condition
         fi
         shift 2
     done
 }
 
-# Calls change_roles for what the two accounts may do. The pool's own binding is not among them: it goes with its account.
+# Calls change_roles for what the two accounts may do. Those for jobs hold for all jobs of the Google Cloud project: neither
+# Vertex AI nor Batch knows conditions on names (https://cloud.google.com/iam/docs/conditions-resource-attributes), so it is
+# the launcher that keeps to this project's labels. Who shares a Google Cloud project shares that.
 all_roles() {
     local launch=serviceAccount:$launcher train=serviceAccount:$trainer on
     for on in "${@:2}"; do
         case $on in
             project) set -- "$1" \
                 roles/aiplatform.user "$launch" \
+                roles/batch.jobsEditor "$launch" \
                 roles/logging.viewer "$launch" \
                 roles/serviceusage.serviceUsageViewer "$launch" \
                 "projects/$PROJECT/roles/$LAUNCHER_ROLE" "$launch" \
-                roles/logging.logWriter "$train" \
-                "projects/$PROJECT/roles/$TRAINER_ROLE" "$train" ;;
+                roles/batch.agentReporter "$train" \
+                roles/logging.logWriter "$train" ;;
             # The legacy role is for looking at the bucket itself: whether it is there, and in which region.
             bucket) set -- "$1" \
                 roles/storage.objectUser "$launch" \

@@ -1,9 +1,9 @@
 # shellcheck shell=bash disable=SC2154
-# What virtual machines need: the roles of those who start and end them, and a firewall around them.
+# What virtual machines need: who may look at them, and a firewall around them.
 
 # make_role FILE ROLE: a role of this project with the permissions in that file, and no others.
 make_role() {
-    local of=(--project="$PROJECT") from=(--file="$infra/$1" --quiet)
+    local of=(--project="$PROJECT") from=(--file="$here/$1" --quiet)
     # What was deleted keeps its name, and has to be taken back.
     if ! there gcloud iam roles describe "$2" "${of[@]}" \
         --format="value[separator=' '](deleted.yesno(yes=DELETED,no=ACTIVE),includedPermissions.list(separator=' '))"; then
@@ -22,20 +22,20 @@ permissions() {
     local dash name rest
     while read -r dash name rest; do
         if [ "$dash" = - ]; then printf '%s\n' "$name"; fi
-    done < "$infra/$1"
+    done < "$here/$1"
 }
 
 # The words of a text in order, to compare lists however they were written.
 words() { tr -s '[:space:]' '\n' <<< "$1" | LC_ALL=C sort; }
 
-# Machines have an address of their own, to reach the registry. Nobody reaches them there: the network `default` comes with
+# Machines of Batch have an address of their own, to reach the registry. Nobody reaches them there: the network `default` comes with
 # rules that let SSH in from everywhere, so one rule closes all of it, and one before it opens SSH to Google's own proxy
 # (Identity-Aware Proxy), which wants a login and a right first.
 make_firewall() {
     there gcloud compute firewall-rules list --project="$PROJECT" --filter="name=($FIREWALL-iap $FIREWALL-closed)" \
         --format="value[separator=' '](name,priority,sourceRanges.list(),targetTags.list(),disabled)" || true
     if [ -z "$found" ] && ! is_dry && ! there gcloud compute networks describe default --project="$PROJECT"; then
-        say firewall "NOT SET, there is no network 'default', and cloud=gce needs one: 'gcloud compute networks create default', and this again"
+        say firewall "NOT SET, there is no network 'default', and cloud=batch needs one: 'gcloud compute networks create default', and this again"
         return
     fi
     make_rule "$FIREWALL-iap" 800 allow tcp:22 35.235.240.0/20

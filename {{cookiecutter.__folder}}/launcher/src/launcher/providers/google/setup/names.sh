@@ -7,9 +7,10 @@ TRAINER=$ACCOUNT-trainer    # what the job acts as: reads data, writes results
 POOL=$ACCOUNT-github
 POOL=${POOL#gcp-}                               # Google keeps that prefix for itself
 PROVIDER=github
-# Roles of this project's own: letters, digits and underscores, as Google wants them.
+# A role of this project's own: letters, digits and underscores, as Google wants them.
 LAUNCHER_ROLE=${ACCOUNT//-/_}_launch
-TRAINER_ROLE=${ACCOUNT//-/_}_trainer
-FIREWALL=$ACCOUNT           # its rules hold for machines with the tag $SLUG
+OLD_ROLE=${ACCOUNT//-/_}_trainer                # of earlier setups: a job could end its own machine
+FIREWALL=$ACCOUNT           # its rules hold for machines with the tag $SLUG, which every job gives to its own
 SECRET=$SLUG-wandb
 ENVIRONMENT=cloud                               # of GitHub, in .github/workflows/train.yml
+LABEL=train                                     # of pull requests, there too

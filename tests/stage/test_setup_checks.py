@@ -1,4 +1,4 @@
-"""infra/setup and infra/destroy before they do anything: what they refuse, what a dry run prints, how they are written."""
+"""`cloud setup` and `cloud destroy` before they do anything: what they refuse, what a dry run prints, how they are written."""
 
 import json
 import os
@@ -11,19 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from baking import BakedProject, only_programs
-from stage.setup_runs import dry_run, on_github, take
+from baking import ROOT, BakedProject, only_programs
+from launcher.project import Project
+
 from stage.github.gh_program import parse
 from stage.google.project import PROJECT
-from stage.google.roles import starts_with
 from stage.google.setup import Setup, google_setup
+from stage.setup_runs import SCRIPTS, cloud, dry_run, on_github, take
 
 BUCKET = "cloud-training-bucket"
+SLUG = "cloud-training"
+SOURCE = ROOT / "{{cookiecutter.__folder}}" / SCRIPTS
+NAMES = {"SLUG": SLUG, "REGION": "us-central1", "BUCKET": BUCKET, "ACCOUNT": SLUG}  # as `cloud` gives them
 
 
 @pytest.fixture(scope="module")
 def project(bake: Callable[..., BakedProject], tmp_path_factory: pytest.TempPathFactory) -> BakedProject:
-    return on_github(bake(), tmp_path_factory.mktemp("infra") / "cloud-training")
+    return on_github(bake(), tmp_path_factory.mktemp("setup") / "cloud-training")
 
 
 REFUSALS: dict[str, tuple[Callable[[Setup], dict[str, str]], str]] = {
@@ -60,6 +64,7 @@ REFUSALS: dict[str, tuple[Callable[[Setup], dict[str, str]], str]] = {
         lambda stage: stage.faults.append(("GET .*/storage/v1/b/", 403)) or {},
         "The bucket gs://cloud-training-bucket belongs to somebody else:",
     ),
+    "unknown reviewer": (lambda stage: {"REVIEWER": "nobody"}, "There is nobody 'nobody' on GitHub:"),
     "odd budget": (lambda stage: {"BUDGET": "50 USD"}, "'50 USD' is no budget:"),
     "odd repository": (lambda stage: {"GITHUB_REPO": "https://example.org/x"}, "is no repository on GitHub:"),
 }
@@ -71,7 +76,7 @@ def change(stage: Setup, **settings: object) -> dict[str, str]:
     return {}
 
 
-def change_github(stage: Setup, **settings: bool) -> dict[str, str]:
+def change_github(stage: Setup, **settings: Any) -> dict[str, str]:
     github = stage.github
     for name, value in settings.items():
         setattr(github, name, value)
@@ -98,7 +103,7 @@ def test_what_is_missing_is_one_sentence_and_nothing_is_made(
 def test_a_missing_program_is_one_sentence(missing: str, project: BakedProject) -> None:
     needed = ["bash", "cat", "dirname", "git", "grep", "mktemp", "rm", "tr", *({"gcloud"} - {missing})]
     with only_programs(*needed):
-        result = project.run("bash", "infra/setup", check=False, PROJECT=PROJECT)
+        result = cloud(project, "setup", PROJECT=PROJECT)
     assert result.returncode == 1
     assert re.fullmatch(rf"{missing} is missing: install .*\n", result.stderr)
 
@@ -112,21 +117,11 @@ def test_destroy_without_an_answer_removes_nothing(project: BakedProject, tmp_pa
     assert step.written == []
 
 
-def test_destroy_does_not_take_a_failed_look_for_no_machines(project: BakedProject, tmp_path: Path) -> None:
-    """gcloud only warns when it could not list machines."""
-    with google_setup(tmp_path / "stage") as stage:
-        stage.project.services.add("compute.googleapis.com")
-        stage.faults.append(("GET .*/aggregated/instances", 403))
-        step = take(stage, project, "destroy", PROJECT=PROJECT, YES="1")
-    assert step.code == 1
-    assert "This command failed, and nothing was done after it: gcloud compute instances list" in step.errors
-    assert step.written == []
-
-
 def part(stage: Setup, project: BakedProject, call: str) -> subprocess.CompletedProcess[str]:
-    """Runs one function of infra/machines.sh."""
-    script = f". infra/common.sh; . infra/machines.sh; {call} < /dev/null"
-    environment: dict[str, Any] = stage.env | {"PROJECT": PROJECT}
+    """Runs one function of the scripts."""
+    sourced = "".join(f". {SCRIPTS}/{name}.sh; " for name in ("common", "checks", "machines", "github"))
+    script = f"{sourced}{call} < /dev/null"
+    environment: dict[str, Any] = stage.env | NAMES | {"PROJECT": PROJECT}
     return project.run("bash", "-c", script, check=False, **environment)
 
 
@@ -136,9 +131,9 @@ def test_the_name_of_a_deleted_role_stays_taken_and_that_is_said(
     with google_setup(tmp_path / "stage") as stage:
         gone = {"name": f"projects/{PROJECT}/roles/old_role", "deleted": True, "purged": True}
         stage.resources["role", "old_role"] = gone
-        result = part(stage, project, "make_role trainer.yaml old_role")
+        result = part(stage, project, "make_role launcher.yaml old_role")
     assert result.returncode == 1
-    assert "choose another one in infra/names.sh" in result.stderr
+    assert f"choose another one in {SCRIPTS}/names.sh" in result.stderr
 
 
 def test_a_project_without_the_network_is_no_failure(project: BakedProject, tmp_path: Path) -> None:
@@ -199,14 +194,15 @@ def test_data_goes_only_when_it_is_asked_for(dry_runs: dict[str, list[str]]) -> 
 
 
 @pytest.mark.parametrize("slug", ["a", "gcp-leaves", "leaf-" * 12 + "abc"])
-def test_names_are_such_as_google_takes(slug: str, bake: Callable[..., BakedProject]) -> None:
-    project = bake(project_slug=slug, package_name="leaves", bucket="leaf-store")
-    listed = project.run(
-        "bash",
-        "-c",
-        '. infra/names.sh; echo "$POOL $LAUNCHER $TRAINER $SLUG $FIREWALL $LAUNCHER_ROLE $TRAINER_ROLE"',
-    ).stdout.split()
-    pool, launcher, trainer, repository, firewall, *roles = listed
+def test_names_are_such_as_google_takes(slug: str) -> None:
+    project = Project(Path(), "leaves", slug, "gcp", "us-central1", "leaf-store")
+    names = {"SLUG": slug, "REGION": "us-central1", "BUCKET": "leaf-store", "ACCOUNT": project.account}
+    script = f'. {SOURCE}/names.sh; echo "$POOL $LAUNCHER $TRAINER $SLUG $FIREWALL $LAUNCHER_ROLE $OLD_ROLE"'
+    command = ["bash", "-c", script]
+    listed = subprocess.run(
+        command, env=os.environ | names, capture_output=True, text=True, check=True
+    ).stdout
+    pool, launcher, trainer, repository, firewall, *roles = listed.split()
     assert re.fullmatch(r"(?!gcp-)[a-z0-9-]{4,32}", pool)
     for account in (launcher, trainer):
         assert re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", account)
@@ -216,24 +212,51 @@ def test_names_are_such_as_google_takes(slug: str, bake: Callable[..., BakedProj
         assert re.fullmatch(r"[A-Za-z0-9_.]{3,64}", role)
 
 
-@pytest.mark.parametrize("slug", ["leaves", "leaf-" * 12 + "abc"])
-def test_a_job_may_end_machines_of_any_length_of_name(slug: str, bake: Callable[..., BakedProject]) -> None:
-    """Names of machines hold 63 characters, so what a long slug begins a name with is cut."""
-    project = bake(project_slug=slug, package_name="leaves", bucket="leaf-store")
-    script = '. infra/common.sh; set_condition "projects/p/roles/$TRAINER_ROLE"; echo "$only"'
-    holds = starts_with(project.run("bash", "-c", script).stdout)
-    assert holds("zones/us-central1-a/instances/" + f"{slug}-run-1-of-many"[:50] + "-0a1b2c3d-1")
-    assert not holds("zones/us-central1-a/instances/leaf-1")
-
-
-def test_shellcheck_has_nothing_to_say(project: BakedProject) -> None:
+def test_shellcheck_has_nothing_to_say() -> None:
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:
         pytest.skip("shellcheck is not installed")
-    files = [
-        path
-        for path in project.files()
-        if path.startswith("infra/") and not path.endswith((".json", ".yaml"))
-    ]
-    assert len(files) == 6
-    assert project.run(shellcheck, "-x", *sorted(files), check=False).stdout == ""
+    files = sorted(path.name for path in SOURCE.iterdir() if path.suffix in ("", ".sh"))
+    assert len(files) == 7
+    result = subprocess.run(
+        [shellcheck, "-x", *files], cwd=SOURCE, capture_output=True, text=True, check=False
+    )
+    assert result.stdout == ""
+
+
+def test_make_runs_it_in_a_bake(demo_project: BakedProject) -> None:
+    """From the project's folder, with paths that a person there can read."""
+    printed = demo_project.run("make", "cloud-setup", DRY_RUN="1", PROJECT=PROJECT).stdout
+    assert f"--file={SCRIPTS}/launcher.yaml" in printed
+
+
+PLANS: dict[str, tuple[dict[str, Any], str, dict[str, list[str]]]] = {
+    "private, free": ({"private": True}, "NO environment 'octo-cat'", {}),
+    "private, team": ({"private": True, "plan": "team"}, "NO reviewer 'octo-cat'", {"cloud": []}),
+    "private, enterprise": (
+        {"private": True, "plan": "enterprise"},
+        "environment 'cloud' of",
+        {"cloud": ["octo-cat"]},
+    ),
+    "public": ({}, "environment 'cloud' of", {"cloud": ["octo-cat"]}),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_what_a_plan_does_not_have_is_said_and_is_no_failure(
+    name: str, project: BakedProject, tmp_path: Path
+) -> None:
+    settings, sentence, environments = PLANS[name]
+    with google_setup(tmp_path / "stage") as stage:
+        change_github(stage, **settings)
+        call = "REVIEWER=octo-cat repository=octo-org/leaves; check_reviewer; make_environment"
+        result = part(stage, project, call)
+        assert result.returncode == 0, result.stderr
+        assert sentence in result.stdout
+        assert stage.github.environments == environments
+
+
+def test_nothing_depends_on_the_branch_or_on_the_form_of_the_subject() -> None:
+    """Of the claims of a token only numbers are used: the subject has two forms, and the branch's name in one of them."""
+    text = (SOURCE / "setup").read_text(encoding="utf-8")
+    assert set(re.findall(r"assertion\.(\w+)", text)) == {"repository_id", "repository_owner_id", "run_id"}

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from baking import ROOT as TEMPLATE
 from baking import BakedProject
 from conftest import Bake
-from stage import containers
-from stage import images
+from stage import containers, images
 from stage.registry import blobs, layers, registry
 
-from baking import ROOT as TEMPLATE
 MARKER = b"planted-where-keys-and-data-lie"
 # Where people have left keys and data; none of it may reach an image.
 PLANTED = (

@@ -1,4 +1,4 @@
-"""infra/setup and infra/destroy, by the real gcloud, against a project that refuses what Google documents as wrong."""
+"""`cloud setup` and `cloud destroy`, by the real gcloud, against a project that refuses what Google documents as wrong."""
 
 import json
 import re
@@ -7,30 +7,32 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from baking import BakedProject
+
+from stage.google.grants import Account
+from stage.google.project import ACCOUNT, NUMBER, PROJECT
+from stage.google.setup import Setup, google_setup
 from stage.setup_runs import (
+    AGENT,
     BUCKET,
     CONDITION,
     IMAGE,
     KEY,
     LAUNCH,
+    OLD_ROLE,
     POOL,
     ROLES,
+    SUBJECT,
     TRAIN,
-    TRAINER_ROLE,
     Step,
     dry_run,
     on_github,
     take,
 )
-from stage.google.compute import disk, machine
-from stage.google.grants import Account
-from stage.google.project import ACCOUNT, NUMBER, PROJECT
-from stage.google.setup import Setup, google_setup
 
 
 @pytest.fixture(scope="module")
 def project(bake: Callable[..., BakedProject], tmp_path_factory: pytest.TempPathFactory) -> BakedProject:
-    return on_github(bake(), tmp_path_factory.mktemp("infra") / "cloud-training")
+    return on_github(bake(), tmp_path_factory.mktemp("setup") / "cloud-training")
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +70,49 @@ def repaired(repeated: Step, stage: Setup, project: BakedProject) -> Step:
     resources = stage.resources
     resources[BUCKET]["iamConfiguration"]["publicAccessPrevention"] = "inherited"
     del resources[BUCKET]["lifecycle"]
+    resources[BUCKET]["softDeletePolicy"] = {"retentionDurationSeconds": "604800"}
     resources["pool", "cloud-training-github"]["state"] = "DELETED"
     resources["provider", "github"] |= {
         "state": "DELETED",
         "attributeCondition": "assertion.repository == 'octo-org/leaves'",
     }
+    resources["provider", "github"]["attributeMapping"]["google.subject"] = "assertion.sub"
     resources["repository", "cloud-training"]["cleanupPolicies"] = {}
     resources["role", "cloud_training_launch"]["deleted"] = True
-    resources["role", "cloud_training_trainer"]["includedPermissions"] = ["compute.instances.list"]
+    from_an_earlier_setup(stage)
     resources["firewall", "cloud-training-closed"] |= {"disabled": True, "priority": 1000}
     del resources["firewall", "cloud-training-iap"]
     stage.project.services.remove("secretmanager.googleapis.com")
     stage.faults.append(("PATCH .*/budgets/", 403))
-    return take(stage, project, "setup", PROJECT=PROJECT, WANDB_API_KEY=KEY + "-2", BUDGET="80")
+    return take(
+        stage, project, "setup", PROJECT=PROJECT, WANDB_API_KEY=KEY + "-2", BUDGET="80", REVIEWER="octo-cat"
+    )
+
+
+def from_an_earlier_setup(stage: Setup) -> None:
+    """What a setup before Batch has left: more rights of the launcher, and a job's right to end its own machine."""
+    stage.resources["role", "cloud_training_launch"]["includedPermissions"] = ["compute.instances.create"]
+    role = {
+        "title": "x",
+        "stage": "GA",
+        "includedPermissions": ["compute.instances.delete"],
+        "name": OLD_ROLE,
+    }
+    stage.resources["role", "cloud_training_trainer"] = role
+    expression = 'resource.name.extract("/instances/{name}").startsWith("cloud-training-")'
+    condition = {"title": "machines-of-cloud-training", "expression": expression}
+    policy = stage.project.policies["project", PROJECT]
+    policy["bindings"].append({"role": OLD_ROLE, "members": [TRAIN], "condition": condition})
+    policy["version"] = 3
 
 
 @pytest.fixture(scope="module")
 def destroyed(repaired: Step, stage: Setup, project: BakedProject) -> Step:
-    """All of it removed, with data; something is gone already, and jobs and machines are running."""
+    """All of it removed, with data; something is gone already, jobs are running, and the bucket keeps what is deleted."""
     stage.project.remove("secret", "cloud-training-wandb")
+    from_an_earlier_setup(stage)
+    stage.resources[BUCKET]["softDeletePolicy"] = {"retentionDurationSeconds": "604800"}
+    stage.resources["object", f"{BUCKET[1]}/runs/a/model.safetensors"] = {}
     for kind, name, slug, state in (
         ("customJobs", "1", "cloud-training", "RUNNING"),
         ("customJobs", "2", "other", "RUNNING"),
@@ -97,18 +123,15 @@ def destroyed(repaired: Step, stage: Setup, project: BakedProject) -> Step:
         path = f"projects/{NUMBER}/locations/us-central1/{kind}/{name}"
         job = {"name": path, "labels": {"project": slug}, "state": f"JOB_STATE_{state}"}
         stage.resources[kind, name] = job
-    for each in (
-        machine("cloud-training-a", "cloud-training", disks=("cloud-training-a",)),
-        machine("cloud-training-b", "cloud-training", "europe-west4-b"),
-        machine("cloud-training-of-others", "other"),
+    for name, region, slug, state in (
+        ("6", "us-central1", "cloud-training", "QUEUED"),
+        ("7", "europe-west4", "cloud-training", "RUNNING"),
+        ("8", "us-central1", "cloud-training", "SUCCEEDED"),
+        ("9", "us-central1", "cloud-training-two", "RUNNING"),
     ):
-        stage.resources["instances", each["name"]] = each
-    for each in (
-        disk("cloud-training-a", "cloud-training"),
-        disk("left-over", "cloud-training", "us-central1-c"),
-        disk("of-others", "other"),
-    ):
-        stage.resources["disks", each["name"]] = each
+        path = f"projects/{PROJECT}/locations/{region}/jobs/{name}"
+        job = {"name": path, "labels": {"project": slug}, "status": {"state": state}}
+        stage.resources["batchJobs", name] = job
     return take(stage, project, "destroy", PROJECT=PROJECT, YES="1", DATA="delete")
 
 
@@ -139,6 +162,7 @@ def test_the_next_run_completes_it(prepared: Step) -> None:
         "role",
         "firewall",
     }
+    assert f"roles/iam.serviceAccountUser on {TRAIN.partition(':')[2]}" in prepared.output, "for tunnels"
     assert "uv run launch cloud=vertex doctor_only=true" in prepared.output
 
 
@@ -146,20 +170,34 @@ def test_grants_exactly_the_roles_that_are_needed(prepared: Step) -> None:
     assert prepared.roles == ROLES
 
 
-def test_github_may_start_machines_and_a_job_may_end_those_of_this_project(
-    prepared: Step, stage: Setup
-) -> None:
-    """As the stand-ins for machines ask: by what the roles and their conditions come to."""
-    assert list(prepared.conditions) == [(TRAINER_ROLE, TRAIN)]
+def test_github_may_look_at_machines_and_a_job_may_not(prepared: Step) -> None:
+    """As the stand-ins for machines ask: by what the roles come to. Google's services start and end machines."""
+    assert prepared.conditions == {}
     launcher, trainer = (Account("a", grants=grants) for grants in prepared.grants)
-    ours, others = "zones/us-central1-a/instances/cloud-training-1", "zones/us-central1-a/instances/other-1"
-    for verb in ("create", "delete", "get", "list", "setMetadata", "setServiceAccount"):
-        assert launcher.allows(f"compute.instances.{verb}", ours), verb
-    assert not launcher.allows("compute.instances.setMachineResources", ours)
-    assert trainer.allows("compute.instances.delete", ours)
-    assert not trainer.allows("compute.instances.delete", others)
-    assert not trainer.allows("compute.instances.delete", ours.replace("instances", "disks"))
-    assert not trainer.allows("compute.instances.create", ours)
+    seen = {"instances.get", "instances.list", "projects.get", "regions.get"}
+    for each in seen:
+        assert launcher.allows(f"compute.{each}"), each
+        assert not trainer.allows(f"compute.{each}"), each
+    permissions = prepared.resources["role", "cloud_training_launch"]["includedPermissions"]
+    assert set(permissions) == {f"compute.{each}" for each in seen}
+
+
+def test_the_role_of_this_project_names_no_project(prepared: Step) -> None:
+    """Its file is the package's, which is the same for all."""
+    role = prepared.resources["role", "cloud_training_launch"]
+    assert role["title"] == "GitHub Actions of a training project"
+    assert "cloud-training" not in role["title"] + role["description"]
+
+
+def test_the_account_that_pulls_images_is_there_before_the_first_job(prepared: Step, stage: Setup) -> None:
+    made = [line for line in stage.written if ":generateServiceIdentity" in line]
+    assert len(made) == 1
+    assert "aiplatform.googleapis.com" in made[0]
+
+
+def test_a_setup_of_before_batch_loses_what_it_no_longer_needs(repaired: Step) -> None:
+    assert (OLD_ROLE, TRAIN) not in repaired.roles["project", PROJECT]
+    assert repaired.conditions == {}
 
 
 def test_machines_can_be_reached_through_googles_proxy_only(prepared: Step) -> None:
@@ -177,6 +215,9 @@ def test_machines_can_be_reached_through_googles_proxy_only(prepared: Step) -> N
 def test_the_bucket_is_private_and_only_checkpoints_expire(prepared: Step) -> None:
     bucket = prepared.resources[BUCKET]
     assert bucket["location"] == "US-CENTRAL1"
+    assert bucket["softDeletePolicy"] == {"retentionDurationSeconds": "0"}, (
+        "deleted checkpoints are not paid for"
+    )
     assert bucket["iamConfiguration"] == {
         "publicAccessPrevention": "enforced",
         "uniformBucketLevelAccess": {"enabled": True},
@@ -206,7 +247,7 @@ def test_only_the_numbered_repository_can_log_in(prepared: Step) -> None:
     assert provider["oidc"] == {"issuerUri": "https://token.actions.githubusercontent.com"}
     assert provider["attributeCondition"] == CONDITION
     assert provider["attributeMapping"] == {
-        "google.subject": "assertion.sub",
+        "google.subject": SUBJECT,
         "attribute.repository_id": "assertion.repository_id",
     }
 
@@ -219,7 +260,8 @@ def test_the_budget_sends_mails_on_the_way(prepared: Step) -> None:
 
 
 def test_github_learns_where_to_go(prepared: Step) -> None:
-    assert prepared.github.environments == ["cloud"]
+    assert prepared.github.environments == {"cloud": []}
+    assert prepared.github.labels == ["bug", "train"]
     assert prepared.github.variables == {
         "CLOUD_IMAGE": IMAGE,
         "GCP_PROJECT": PROJECT,
@@ -243,7 +285,6 @@ def test_puts_right_what_others_have_changed(repaired: Step, prepared: Step) -> 
         ("provider", "github"),
         ("repository", "cloud-training"),
         ("role", "cloud_training_launch"),
-        ("role", "cloud_training_trainer"),
         ("firewall", "cloud-training-iap"),
         ("firewall", "cloud-training-closed"),
     ):
@@ -277,7 +318,7 @@ def decode(data: str) -> str:
 
 def test_destroy_removes_all_of_it(destroyed: Step, stage: Setup) -> None:
     assert destroyed.code == 0, destroyed.errors
-    running = ("customJobs", "hyperparameterTuningJobs", "instances", "disks")
+    running = ("batchJobs", "customJobs", "hyperparameterTuningJobs")
     left = {(kind, name): content for (kind, name), content in destroyed.resources.items()}
     kept = {name for name in left if name[0] not in running}
     assert kept == {
@@ -289,16 +330,26 @@ def test_destroy_removes_all_of_it(destroyed: Step, stage: Setup) -> None:
     assert left["role", "cloud_training_launch"]["deleted"]
     assert left["role", "cloud_training_trainer"]["deleted"]
     assert destroyed.resources["pool", "cloud-training-github"]["state"] == "DELETED"
-    assert destroyed.roles == {}
+    agent = {("project", PROJECT): {("roles/aiplatform.serviceAgent", AGENT)}}
+    assert destroyed.roles == agent, "Google's own account, which others may use"
     assert destroyed.github.variables == {}
-    assert destroyed.github.environments == []
+    assert destroyed.github.environments == {}
+    assert destroyed.github.labels == ["bug"]
     assert "cloud-training-wandb: was gone" in destroyed.output
 
 
 def test_destroy_ends_what_runs_of_this_project_only(destroyed: Step, stage: Setup) -> None:
-    assert stage.project.cancelled == ["1", "4"]
-    left = {name for kind, name in destroyed.resources if kind in ("instances", "disks")}
-    assert left == {"cloud-training-of-others", "of-others"}
+    """In whichever region, and not of a project whose name begins with this one's."""
+    assert sorted(stage.project.cancelled) == ["1", "4", "6", "7"]
+
+
+def test_what_destroy_deletes_is_paid_for_no_longer(destroyed: Step) -> None:
+    assert destroyed.kept == []
+    assert "what was deleted in it before is paid for, for 7 days more" in destroyed.output
+
+
+def test_a_reviewer_is_asked_for_when_one_is_named(repaired: Step) -> None:
+    assert repaired.github.environments == {"cloud": ["octo-cat"]}
 
 
 def test_destroy_shuts_the_doors_before_it_ends_what_runs(destroyed: Step, stage: Setup) -> None:
@@ -314,7 +365,7 @@ def test_destroy_shuts_the_doors_before_it_ends_what_runs(destroyed: Step, stage
 def test_a_dry_run_prints_what_would_be_run(project: BakedProject, prepared: Step, stage: Setup) -> None:
     """As many changes as a real first setup makes: those of the run that failed, and those of the next."""
     changing = re.compile(
-        r"gcloud .*\b(create|create-oidc|enable|add|add-iam-policy-binding|set-cleanup-policies)\b.* |gh variable set|gh api --method"
+        r"gcloud .*\b(create|create-oidc|enable|add|add-iam-policy-binding|set-cleanup-policies)\b.* |gh (variable set|label create|api --method)"
     )
     end = next(i for i, line in enumerate(stage.commands) if "variable set CLOUD_IMAGE" in line) + 1
     commands = [line.replace(f"{project.folder}/", "") for line in stage.commands[:end]]

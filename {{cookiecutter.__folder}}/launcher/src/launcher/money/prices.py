@@ -1,0 +1,220 @@
+"""What a machine costs: a table with a date, so that a price is said before anything is started.
+
+Each provider keeps its own, in `providers/<folder>/`: `prices.csv`, and `pricing.py`, which says
+where the rows come from and what a backend adds to them. The table's columns:
+
+    machine     name for `cloud.machine`
+    type        what the provider calls it
+    gpu, gpus   which GPU, as the provider calls it, and how many
+    region      where
+    on_demand   USD for one node and hour, GPUs included; empty where it is only to be had on spot
+    spot        the same on a machine that may be taken away
+    fee         share of the price on demand that a managed service adds
+    backends    those that have this machine in this region
+    source      key of a source, explained in `pricing.py`
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import functools
+import importlib
+import importlib.util
+import math
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from .. import providers
+from ..errors import UserError
+from ..job import Machine
+
+FREE = ("local",)  # backends that cost nothing
+
+
+class Pricing(Protocol):
+    """What the module `pricing` of a provider's folder holds.
+
+    Args:
+        DATE: of the table, as text.
+        TABLE: the CSV file.
+        EXTRA: USD an hour that a backend adds to every machine (disk, address).
+        FEE: the backends that also ask the share in the column `fee`.
+    """
+
+    DATE: str
+    TABLE: Path
+    EXTRA: Mapping[str, float]
+    FEE: tuple[str, ...]
+
+    def added(self, backend: str, machine_type: str) -> float:
+        """Give USD an hour that a backend adds to this machine, its fee left out."""
+        ...
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one node of a machine costs in one region.
+
+    Args:
+        region: None for the machine this runs on.
+        on_demand: USD an hour, the provider's fee included; None: it is only to be had on spot.
+        spot: the same on a machine that may be taken away.
+        extra: USD an hour that both prices hold for disks, address and the provider's fee.
+        date: of the price table.
+    """
+
+    machine: Machine
+    region: str | None
+    on_demand: float | None
+    spot: float
+    extra: float = 0.0
+    date: str = ""
+
+    def hourly(self, spot: bool) -> float:
+        """Give USD for one node and hour.
+
+        Raises:
+            UserError: it is asked for on demand, and is only to be had on spot.
+        """
+        if spot:
+            return self.spot
+        if self.on_demand is None:
+            raise UserError(
+                f"{self.machine.name} ({self.machine.type}) is only to be had on spot: give "
+                "cloud.spot=true, or choose another machine with cloud.machine=... (a notebook is "
+                "never on spot)."
+            )
+        return self.on_demand
+
+    def worst_case(self, spot: bool, hours: float, nodes: int) -> float:
+        """Give USD for all nodes when the job runs until its time limit, rounded up to a cent.
+
+        Raises:
+            UserError: as `hourly`.
+        """
+        return math.ceil(round(self.hourly(spot) * hours * nodes * 100, 6)) / 100
+
+    def text(self) -> str:
+        """Say both prices."""
+        demand = f"{self.on_demand:.2f} on demand" if self.on_demand is not None else "only on spot"
+        return f"{self.spot:.2f} USD an hour and node on spot, {demand}"
+
+
+def price(backend: str, machine: str, region: str | None) -> Price:
+    """Find a machine in the table of a backend's provider.
+
+    Raises:
+        UserError: there is no such machine, or this backend does not have it in that region; names
+            the nearest machine, or the regions and backends that have it. Also if the backend has
+            no prices.
+    """
+    if backend in FREE:
+        return Price(Machine(machine, "this machine"), None, 0.0, 0.0)
+    source = pricing(backend)
+    rows = [row for row in table(source.TABLE) if row["machine"] == machine]
+    if not rows:
+        raise UserError(f"There is no machine {machine}{_nearest(machine, backend)}")
+    for row in rows:
+        if row["region"] == region and backend in row["backends"].split():
+            return _price(row, source, backend)
+    raise UserError(_elsewhere(rows, source.DATE, backend, region))
+
+
+def machines(backend: str | None = None) -> list[str]:
+    """Give the names of all machines, smallest first; of one backend, or of all.
+
+    Raises:
+        UserError: the backend has no prices.
+    """
+    sources = [pricing(backend)] if backend else _providers()
+    rows = (row for source in sources for row in table(source.TABLE))
+    return list(
+        dict.fromkeys(
+            row["machine"] for row in rows if not backend or backend in row["backends"].split()
+        )
+    )
+
+
+def pricing(backend: str) -> Pricing:
+    """Give the module `pricing` of the provider whose backend this is: the first that has it in
+    `EXTRA`.
+
+        Raises:
+            UserError: there is none.
+    """
+    for source in _providers():
+        if backend in source.EXTRA:
+            return source
+    raise UserError(
+        f"What cloud.backend={backend} costs is not known: no pricing.py in a folder of "
+        f"{providers.__name__} has it in EXTRA."
+    )
+
+
+@functools.cache
+def table(path: Path) -> list[dict[str, str]]:
+    """Read a table; all values are texts."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@functools.cache
+def _providers() -> list[Pricing]:
+    names = [
+        f"{providers.__name__}.{each.name}.pricing"
+        for each in pkgutil.iter_modules(providers.__path__)
+        if each.ispkg
+    ]
+    return [
+        cast(Pricing, importlib.import_module(name))
+        for name in names
+        if importlib.util.find_spec(name)
+    ]
+
+
+def _price(row: dict[str, str], source: Pricing, backend: str) -> Price:
+    spot = float(row["spot"])
+    on_demand = float(row["on_demand"]) if row["on_demand"] else None
+    added = source.added(backend, row["type"])
+    if backend in source.FEE:
+        added += _listed(row, source) * float(row["fee"])
+    machine = Machine(row["machine"], row["type"], row["gpu"] or None, int(row["gpus"]))
+    whole = None if on_demand is None else on_demand + added
+    return Price(machine, row["region"], whole, spot + added, added, source.DATE)
+
+
+def _listed(row: dict[str, str], source: Pricing) -> float:
+    """Give what the fee is a share of: the price on demand, be it that of a larger machine with the
+    same GPU."""
+    if row["on_demand"]:
+        return float(row["on_demand"])
+    for other in table(source.TABLE):
+        same = (other["gpu"], other["region"]) == (row["gpu"], row["region"])
+        if same and other["on_demand"]:
+            return float(other["on_demand"]) * int(row["gpus"]) / int(other["gpus"])
+    return float(row["spot"])  # nothing else is known
+
+
+def _elsewhere(rows: list[dict[str, str]], date: str, backend: str, region: str | None) -> str:
+    """Say where a machine is, when it is not here."""
+    machine = rows[0]["machine"]
+    regions = [row["region"] for row in rows if backend in row["backends"].split()]
+    others = [row["backends"].split() for row in rows if row["region"] == region]
+    there = f"only in {', '.join(regions)}" if regions else "nor in any other region"
+    choices = ["one of these with cloud.region=..."] if regions else []
+    choices += [f"cloud={other}, which has it there" for other in others[0]] if others else []
+    choices.append("another machine with cloud.machine=...")
+    return (
+        f"For cloud={backend} the price table of {date} has no {machine} in {region}, {there}: "
+        f"choose {' or '.join(choices)}."
+    )
+
+
+def _nearest(machine: str, backend: str) -> str:
+    names = machines(backend)
+    close = difflib.get_close_matches(machine, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}."
