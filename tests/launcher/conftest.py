@@ -42,6 +42,7 @@ def project_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_a_project(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every folder, and so that of each test, belongs to the project; programs that are started need `project`."""
     monkeypatch.setattr("launcher.project.find_root", lambda folder: project_root)
+    monkeypatch.setenv("PYTHONPATH", str(TEMPLATE / "launcher/src"))
 
 
 @pytest.fixture
@@ -49,5 +50,4 @@ def project(project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """A copy of the project as the current folder, for programs of their own."""
     folder = shutil.copytree(project_root, tmp_path / "demo")
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("PYTHONPATH", str(TEMPLATE / "launcher/src"))
     return folder

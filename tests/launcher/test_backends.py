@@ -15,16 +15,16 @@ from google_server import GoogleServer, google_server
 from launcher import providers as backends
 from launcher.errors import UserError
 from launcher.job import Handle, Job, Kind, Leftover, Machine, State
-from launcher.providers.google import gce_api, vertex
+from launcher.providers.google import vertex
 from launcher.providers.local import local
-from launcher.settings.schema import CONFIGS, CloudConfig
+from launcher.project import project
+from launcher.settings.schema import CloudConfig, register_resolver
 from omegaconf import OmegaConf
 
-BACKENDS = ("local", "vertex", "gce")
+BACKENDS = ("local", "vertex", "batch")
 AT_WORK = (State.queued, State.running)
 GONE = {
     "local": Leftover("none", "nothing"),
-    "gce": Leftover("zones/us-central1-b/disks/gone", "a disk"),
 }
 
 
@@ -37,7 +37,8 @@ class World:
     """
 
     def __init__(self, name: str, bucket: Path | None, asked: list[Any]) -> None:
-        loaded = OmegaConf.load(CONFIGS / "cloud" / f"{name}.yaml")
+        register_resolver()
+        loaded = OmegaConf.load(project().configs / "cloud" / f"{name}.yaml")
         changes: dict[str, Any] = {"bucket": str(bucket) if bucket else None, "labels": LABELS}
         if name == "local":
             changes["machine"] = "process"
@@ -93,45 +94,28 @@ def on_vertex(server: GoogleServer) -> None:
     server.say("POST", "/v2/entries:list", {})
 
 
-def on_gce(server: GoogleServer) -> None:
-    """Machines that run until they are deleted."""
-    project = "/compute/v1/projects/my-project"
-    zone = f"{project}/zones/us-central1-b"
-    machines: dict[str, dict[str, Any]] = {}
-    done: list[dict[str, Any]] = []
-
-    def operation(kind: str, name: str, number: str) -> dict[str, Any]:
-        now = datetime.now(UTC).isoformat()
-        target = {"targetLink": f"https://x{zone}/instances/{name}", "targetId": number}
-        times = {"insertTime": now, "endTime": now}
-        done.append({**target, **times, "name": "op", "operationType": kind, "status": "DONE"})
-        return done[-1]
+def on_batch(server: GoogleServer) -> None:
+    """Jobs that run until they are cancelled, and then are there."""
+    base = "/v1/projects/my-project/locations/us-central1/jobs"
+    jobs: list[dict[str, Any]] = []
 
     def make(asked: dict[str, Any]) -> dict[str, Any]:
-        now, number = datetime.now(UTC).isoformat(), str(len(done))
-        known = {"id": number, "zone": zone, "status": "RUNNING", "creationTimestamp": now}
-        name = asked["body"]["name"]
-        machines[name] = {**asked["body"], **known}
-        server.say("DELETE", f"{zone}/instances/{name}", lambda _: delete(name, number))
-        return operation("insert", name, number)
+        [name] = asked["query"]["jobId"]
+        created = datetime.now(UTC) + timedelta(seconds=len(jobs))
+        job = {
+            **asked["body"],
+            "name": f"{base.removeprefix('/v1/')}/{name}",
+            "uid": f"{name}-uid",
+            "status": {"state": "RUNNING"},
+            "createTime": created.isoformat(),
+        }
+        jobs.insert(0, job)
+        server.say("GET", f"{base}/{name}", lambda _: job)
+        server.say("POST", f"{base}/{name}:cancel", lambda _: job["status"].update(state="CANCELLED") or {})
+        return job
 
-    def delete(name: str, number: str) -> dict[str, Any]:
-        del machines[name]
-        return operation("delete", name, number)
-
-    def found(asked: dict[str, Any]) -> dict[str, Any]:
-        return {"items": {"zones/us-central1-b": {"instances": list(machines.values())}}}
-
-    def history(asked: dict[str, Any]) -> dict[str, Any]:
-        pattern = re.compile(asked["query"]["filter"][0].split('"')[1])
-        matching = [one for one in done if pattern.fullmatch(one["targetLink"])]
-        return {"items": {"zones/us-central1-b": {"operations": matching}}}
-
-    server.say("GET", f"{project}/zones", {"items": [{"name": "us-central1-b"}]})
-    server.say("POST", f"{zone}/instances", make)
-    server.say("GET", f"{project}/aggregated/instances", found)
-    server.say("GET", f"{project}/aggregated/operations", history)
-    server.say("GET", f"{project}/aggregated/disks", {"items": {}})
+    server.say("POST", base, make)
+    server.say("GET", base, lambda _: {"jobs": jobs})
     server.say("POST", "/v2/entries:list", {})
 
 
@@ -155,9 +139,8 @@ def world(request, tmp_path, monkeypatch) -> Iterator[World]:
     if request.param == "local":
         yield request.getfixturevalue("local_world")
         return
-    monkeypatch.setattr(gce_api, "PAUSE", 0)
     monkeypatch.setattr(vertex, "SUBMIT_DELAYS", (0, 0))
-    place: dict[str, Callable[[GoogleServer], None]] = {"vertex": on_vertex, "gce": on_gce}
+    place: dict[str, Callable[[GoogleServer], None]] = {"vertex": on_vertex, "batch": on_batch}
     with google_server(tmp_path, monkeypatch) as server:
         place[request.param](server)
         yield World(request.param, tmp_path / "bucket", server.asked)
@@ -172,8 +155,8 @@ def test_a_request_can_be_printed_and_needs_nobody(world, monkeypatch):
 
 def test_a_notebook_is_refused_where_nobody_could_reach_it(world):
     found = [str(each) for each in world.backend.check(replace(world.job(), kind=Kind.notebook))]
-    refused = [each for each in found if "notebook" in each and "cloud=gce" in each]
-    assert len(refused) == (0 if world.name == "gce" else 1)
+    refused = [each for each in found if "notebook" in each and "cloud=batch" in each]
+    assert len(refused) == (0 if world.name == "batch" else 1)
 
 
 def test_nothing_is_asked_of_the_provider_before_it_has_to_be(world):
@@ -236,7 +219,7 @@ def test_a_job_at_work_is_no_leftover(world):
 
 
 def test_removing_what_is_gone_is_no_error(world):
-    if world.name == "vertex":  # which leaves nothing over
+    if world.name in ("vertex", "batch"):  # which leave nothing over
         with pytest.raises(UserError, match="knows no"):
             world.backend.remove(Leftover("x", "disk x"))
         return
@@ -251,5 +234,5 @@ def test_the_time_has_a_zone(world):
 
 
 def test_every_file_of_settings_has_its_backend():
-    names = {path.stem for path in (CONFIGS / "cloud").glob("*.yaml")}
+    names = {path.stem for path in (project().configs / "cloud").glob("*.yaml")}
     assert names == set(BACKENDS)

@@ -364,7 +364,7 @@ def set_up(server: Any) -> Job:
     server.say("GET", TUNING, {})
     server.say("GET", JOBS, {})
     server.say("GET", NEWEST, {"state": "ENABLED"})
-    commit = git(inputs.ROOT, "rev-parse", "HEAD") if (inputs.ROOT / ".git").exists() else "f" * 40
+    commit = "f" * 40
     config = {"config": {"Labels": {"org.opencontainers.image.revision": commit}}}
     manifest = {"config": {"digest": "sha256:config"}}
     server.say("GET", f"/v2/slug/train/manifests/{DIGEST}", manifest)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
 from launcher import records
 from launcher.errors import UserError
 from launcher.job import Job, Machine, State
@@ -145,7 +144,7 @@ def test_without_docker_a_job_is_a_process_and_a_container_a_problem(tmp_path, m
     here = local.connect(DictConfig({**CLOUD, "machine": "here"}))
     assert here.request(job(args=("seed=1",)))["command"][1:] == [
         "-m",
-        f"{local.__package__}.worker",
+        "launcher.worker",
         "seed=1",
     ]
     container = local.connect(DictConfig({**CLOUD, "machine": "container"}))
@@ -190,25 +189,3 @@ def test_a_container_with_a_bucket_sees_nothing_of_this_machine_but_its_login(tm
     assert "--network host" in text
     assert "--user" not in text
     assert "--env RUN_DATA=data/digits" in text
-
-
-def test_launch_trains_here_for_real(digits, tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/digits").symlink_to(digits)
-    command = [sys.executable, "-m", "launcher.commands.launch", "cloud=local"]
-    done = subprocess.run(
-        [*command, "cloud.machine=process", "run.id=a", *SMALL, "trainer.max_epochs=1"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    folder = tmp_path / "runs/a"
-    assert json.loads((folder / records.OUTCOME).read_text())["state"] == "succeeded"
-    assert (folder / "model.safetensors").is_file()
-    assert len(list((folder / "checkpoints").glob("step-*.pt"))) > 0
-    record = records.read(str(tmp_path / "runs"), "a")
-    assert record
-    assert record.worst_case_usd == 0
-    assert "Run a starts in runs/a" in done.stdout

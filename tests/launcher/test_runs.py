@@ -1,6 +1,7 @@
 """`runs` shows what was launched anywhere, also when a provider has forgotten it or cannot be asked."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -72,16 +73,19 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def backends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeBackend]:
+def backends(
+    project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, FakeBackend]:
     """Two clouds: `one`, whose bucket is a folder, and `two`."""
     found = {"one": FakeBackend(), "two": FakeBackend()}
     (tmp_path / "configs/cloud").mkdir(parents=True)
+    shutil.copy(project_root / "pyproject.toml", tmp_path)
     for name in found:
         bucket = tmp_path / ("bucket" if name == "one" else "bucket-two")
         text = CONFIG % (name, bucket)
         (tmp_path / f"configs/cloud/{name}.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(places, "CONFIGS", tmp_path / "configs")
+    monkeypatch.setattr("launcher.project.find_root", lambda folder: tmp_path)
     monkeypatch.setattr(places, "connect", lambda cloud: found[cloud.backend])
     places._warn.cache_clear()
     return found

@@ -9,11 +9,15 @@ from hydra.errors import HydraException
 from launcher.errors import UserError
 from launcher.job import Parameter, Search
 from launcher.settings.cli import explain
-from launcher.settings.schema import CONFIGS
+from launcher.project import project
+from launcher.settings import schema
 from launcher.sweeps import optuna as sweeper
 from launcher.sweeps.search import for_launch, search_of
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+schema.register()
+schema.register_resolver()
 
 Read = Callable[..., tuple[Search, tuple[str, ...]]]
 
@@ -24,7 +28,7 @@ def read() -> Read:
 
     def reading(*words: str, **params: object) -> tuple[Search, tuple[str, ...]]:
         argv, spaces = for_launch(["cloud=vertex", "sweep=lr", *words])
-        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        with hydra.initialize_config_dir(str(project().configs), version_base="1.3"):
             whole = hydra.compose("launch", argv, return_hydra_config=True)
         if params:
             whole.hydra.sweeper.params = {key.replace("__", "."): each for key, each in params.items()}
@@ -177,20 +181,19 @@ def test_without_optuna_a_sweeps_file_is_still_read(read, monkeypatch):
     expected = read()
     stored: dict[str, object] = {}
     monkeypatch.setattr(sweeper, "find_spec", lambda name: None)
-    monkeypatch.setattr(
-        sweeper.ConfigStore,
-        "store",
-        lambda self, group, name, node: stored.update(**{f"{group}/{name}": node}),
-    )
-    sweeper.register()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sweeper.ConfigStore,
+            "store",
+            lambda self, group, name, node: stored.update(**{f"{group}/{name}": node}),
+        )
+        sweeper.register()
     assert {"hydra/sweeper/optuna", "hydra/sweeper/sampler/tpe"} <= set(stored)
-    monkeypatch.undo()
     repo = sweeper.ConfigStore.instance().repo["hydra"]
     kept = dict(repo["sweeper"])
     try:
         repo["sweeper"].pop("optuna.yaml")
         repo["sweeper"].pop("sampler")
-        monkeypatch.setattr(sweeper, "find_spec", lambda name: None)
         sweeper.register()
         assert read() == expected
     finally:

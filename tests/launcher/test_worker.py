@@ -1,7 +1,6 @@
 """The worker: what it makes of a bare machine, and that nothing is lost or done twice when that is taken away."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -12,24 +11,15 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
-import torch
-import torch.distributed as dist
-from conftest import ALONE, SMALL
-from launcher import job, storage
+from launcher import job, providers, storage
 from launcher.errors import UserError
-from launcher.settings.schema import CONFIGS
 from launcher.storage import StorageUnavailable
 from launcher.worker import __main__, secrets, sync, worker
 from launcher.worker.cluster import Node
 from launcher.worker.settings import Settings
 from launcher.worker.worker import Worker
-from PROJECT.train import train
-from PROJECT.training.distributed import Processes
-from PROJECT.training.restore import agree
-from test_resume import measured
 from test_sync import checkpoint
 
-PACKAGE = train.__module__.rpartition(".")[0]
 WAITS = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
 
 
@@ -180,7 +170,7 @@ def unavailable(*_, **__):
 
 
 def test_a_bucket_that_does_not_answer_at_the_start_is_worth_a_retry(attempt, monkeypatch):
-    monkeypatch.setattr(f"{PACKAGE}.cloud.worker.attempts.read_text", unavailable)
+    monkeypatch.setattr("launcher.worker.attempts.read_text", unavailable)
     assert attempt("print('trained')") == job.EXIT_RETRY
 
 
@@ -215,28 +205,17 @@ def test_other_nodes_train_and_write_nothing(attempt, tmp_path):
     assert not (tmp_path / "bucket").exists()
 
 
-class FakeGoogle:
-    """Stands in for the two modules that only a bake for Google Cloud has."""
-
-    class UnreachableError(UserError):
-        pass
-
-    def __init__(self, answer):
-        self.answer = answer
-
-    def access_secret(self, resource):
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-
 @pytest.fixture
 def google(monkeypatch):
     """Puts a Secret Manager in place that gives, or raises, this answer."""
 
     def put(answer):
-        modules = SimpleNamespace(import_module=lambda *_: FakeGoogle(answer))
-        monkeypatch.setattr(secrets, "importlib", modules)
+        def access(resource):
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(secrets, "secret_reader", lambda: access)
 
     return put
 
@@ -257,7 +236,7 @@ def test_a_secret_reaches_the_training_and_no_log(attempt, bucket, google, capfd
     ("error", "status"),
     [
         (UserError("there is none"), job.EXIT_FINAL),
-        (FakeGoogle.UnreachableError("no answer"), job.EXIT_RETRY),
+        (StorageUnavailable("no answer"), job.EXIT_RETRY),
     ],
 )
 def test_a_secret_that_cannot_be_had_ends_the_attempt(attempt, bucket, google, error, status):
@@ -268,10 +247,7 @@ def test_a_secret_that_cannot_be_had_ends_the_attempt(attempt, bucket, google, e
 
 
 def test_other_clouds_have_no_secrets_and_say_so(attempt, bucket, monkeypatch):
-    def missing(*_):
-        raise ModuleNotFoundError
-
-    monkeypatch.setattr(secrets, "importlib", SimpleNamespace(import_module=missing))
+    monkeypatch.setattr(providers, "FOLDERS", {"gcp": "nowhere"})
     assert attempt(secrets=SECRETS) == job.EXIT_FINAL
     assert "leave cloud.secrets empty" in bucket("outcome.json")["reason"]
 
@@ -295,94 +271,3 @@ def test_a_wrong_environment_is_one_sentence(env, says, monkeypatch):
     with pytest.raises(SystemExit, match=says) as ended:
         __main__.main()
     assert len(str(ended.value).splitlines()) == 1
-
-
-# The real training, killed and taken away
-
-
-@pytest.fixture
-def machine(tmp_path, digits):
-    """Starts the worker in a fresh folder and a process group of its own, with a folder as bucket."""
-    count = 0
-
-    def start():
-        nonlocal count
-        count += 1
-        folder = tmp_path / f"machine-{count}"
-        folder.mkdir()
-        env = {
-            **os.environ,
-            "RUN_ID": "test",
-            "RUN_OUTPUT": f"{tmp_path}/bucket/runs/test",
-            "RUN_COMMIT": "c0ffee",
-            "RUN_IMAGE": "image@sha256:1",
-            "PYTHONPATH": str(CONFIGS.parent / "src"),
-        }
-        command = [sys.executable, "-m", f"{PACKAGE}.cloud.worker", *LONG, f"data.folder={digits}"]
-        return subprocess.Popen(command, cwd=folder, env=env, start_new_session=True)
-
-    return start
-
-
-LONG = (*SMALL, "trainer.max_epochs=60", "checkpoint.steps=8")
-
-
-def wait_for_checkpoint(folder, after):
-    """Waits until there is a checkpoint of a later step than `after`; gives its step."""
-    until = time.monotonic() + 600
-    while time.monotonic() < until:
-        steps = [int(path.name[5:13]) for path in folder.glob("checkpoints/step-*.pt")]
-        if steps and max(steps) > after:
-            return max(steps)
-        time.sleep(0.02)
-    raise AssertionError("no new checkpoint arrived")
-
-
-def test_killed_and_preempted_on_other_machines_it_ends_with_the_same_bits_and_log(
-    machine, small_config, run_folder, tmp_path
-):
-    bucket = tmp_path / "bucket/runs/test"
-    killed = machine()
-    step = wait_for_checkpoint(bucket, 0)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    preempted = machine()
-    wait_for_checkpoint(bucket, step)
-    preempted.terminate()
-    assert preempted.wait(600) == job.EXIT_PREEMPTED
-    assert machine().wait(600) == 0
-
-    folder = run_folder("undisturbed")
-    train(small_config(*LONG[-2:], "run.id=undisturbed"), folder, ALONE)
-    assert (bucket / "model.safetensors").read_bytes() == folder.weights.read_bytes()
-    assert measured(SimpleNamespace(metrics_log=bucket / "metrics.jsonl")) == measured(folder)
-    attempts = json.loads((bucket / "attempts.json").read_text())
-    assert [attempt["exit_code"] for attempt in attempts] == [None, job.EXIT_PREEMPTED, 0]
-    run = json.loads((bucket / "run.json").read_text())
-    assert (run["commit"], run["image"]) == ("c0ffee", "image@sha256:1")
-    assert len(run["starts"]) == 3
-
-
-def agreed(rank, step, store, results):
-    """What a process gets that has found the checkpoint of `step`."""
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    state = step and {"position": {"step": step}, "model": {"weight": torch.full((3,), step)}}
-    found = agree(Processes(rank, 2, torch.device("cpu")), state)
-    results.put((rank, found and found["model"]["weight"].tolist()))
-    dist.destroy_process_group()
-
-
-@pytest.mark.parametrize("steps", [(9, 12), (9, None), (None, 12), (9, 9)])
-def test_processes_that_found_different_checkpoints_take_the_first_ones(steps, tmp_path):
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    processes = [
-        context.Process(target=agreed, args=(rank, step, tmp_path / "store", results))
-        for rank, step in enumerate(steps)
-    ]
-    for process in processes:
-        process.start()
-    found = dict(results.get(timeout=600) for _ in steps)
-    for process in processes:
-        process.join()
-    assert found[0] == found[1] == (steps[0] and [steps[0]] * 3)

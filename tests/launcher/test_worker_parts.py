@@ -164,7 +164,7 @@ def test_nodes_of_vertex_ai_find_each_other(kind, index, rank):
     assert (node.rank, node.count, node.master, node.processes) == (rank, 3, ("first", 2222), 2)
     command = " ".join(node.command(["trainer.max_epochs=3"]))
     assert f"torch.distributed.run --nnodes 3 --node-rank {rank} --master-addr first" in command
-    assert command.endswith(f"{observed.__name__} {cluster.TRAIN} trainer.max_epochs=3")
+    assert command.endswith(f"{observed.__name__} demo.train trainer.max_epochs=3")
 
 
 def test_one_node_with_one_gpu_or_none_needs_no_torchrun():

@@ -1,6 +1,7 @@
 """What the stand-in of Vertex AI has for a new account: quotas, regions, hosts with their drivers, its own accounts."""
 
 import json
+import time
 import urllib.parse
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -136,7 +137,9 @@ def test_what_others_use_of_a_quota_is_waited_for(stage: SimpleNamespace):
     first = submit(stage, "first", FOREVER)
     stage.service.wait_for_line(first, "ready")
     second = submit(stage, "second", "true")
-    assert (second.state, second.started) == ("JOB_STATE_QUEUED", [])
+    while second.id not in stage.service.here.waiting:
+        assert second.state == "JOB_STATE_QUEUED"
+        time.sleep(0.01)
     first.cancel()
     stage.service.wait(second, [SUCCEEDED])
     stage.service.wait(first, [CANCELLED])

@@ -9,6 +9,8 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from launcher.settings.cli import refuse
+
 from {{ cookiecutter.package_name }}.config import CONFIGS, check
 from {{ cookiecutter.package_name }}.data.digits import Digits
 from {{ cookiecutter.package_name }}.training.distributed import Processes
@@ -53,7 +55,7 @@ def small_config(digits: Path, tmp_path: Path) -> Callable[..., DictConfig]:
             given = [*SMALL, *paths, *overrides]
             whole = hydra.compose("train", given, return_hydra_config=True)
         config = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-        check(config, whole.hydra.runtime.choices)
+        refuse(config, whole.hydra.runtime.choices, CONFIGS, check)
         return config
 
     return compose

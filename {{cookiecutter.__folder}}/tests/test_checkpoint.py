@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 
-from {{ cookiecutter.package_name }}.errors import UserError
+from launcher import UserError
 from {{ cookiecutter.package_name }}.training.checkpoint import CheckpointStore, load_checkpoint
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from {{ cookiecutter.package_name }}.errors import UserError
+from launcher import UserError
 
 REFUSED = [
     ("trainer.max_epochs=abc", "trainer.max_epochs: Value 'abc'"),

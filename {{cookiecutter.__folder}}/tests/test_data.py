@@ -11,7 +11,7 @@ from {{ cookiecutter.package_name }}.config import CONFIGS
 from {{ cookiecutter.package_name }}.data.digits import Digits
 from {{ cookiecutter.package_name }}.data.shapes import Shapes
 from {{ cookiecutter.package_name }}.data.split import Split
-from {{ cookiecutter.package_name }}.errors import UserError
+from launcher import UserError
 
 
 def configured(name, **changes):

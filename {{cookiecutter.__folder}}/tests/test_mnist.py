@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from {{ cookiecutter.package_name }} import storage
+from launcher import storage
 from {{ cookiecutter.package_name }}.config import CONFIGS
 from {{ cookiecutter.package_name }}.data.mnist import FILES, Mnist
-from {{ cookiecutter.package_name }}.errors import UserError
+from launcher import UserError
 
 
 def idx(array):

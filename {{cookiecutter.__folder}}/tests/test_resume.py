@@ -7,7 +7,7 @@ import signal
 import pytest
 from safetensors.torch import load_file
 
-from {{ cookiecutter.package_name }}.errors import UserError
+from launcher import UserError
 from {{ cookiecutter.package_name }}.train import train
 
 from .conftest import ALONE, KilledError, kill

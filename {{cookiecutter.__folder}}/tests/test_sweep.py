@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from {{ cookiecutter.package_name }}.train import train
-from {{ cookiecutter.package_name }}.trials import Trial, draw, ranked, report
+from launcher.sweeps.table import Trial, draw, ranked, report
 
 from .conftest import SMALL
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from launcher import places as places_module
+from launcher.records import places as places_module
 from launcher.commands import janitor
 from launcher.errors import UserError
 from launcher.janitor.chores import DO

@@ -16,12 +16,14 @@ class Region:
 
     Attributes:
         capacity: while it is cleared, jobs stay queued.
+        waiting: ids of jobs that are queued because others use what they need of a quota.
     """
 
     def __init__(self, identity: Identity, name: str) -> None:
         self.identity, self.name = identity, name
         self.capacity = threading.Event()
         self.capacity.set()
+        self.waiting: set[str] = set()
         self._sold_out = 0
         self._used: dict[str, dict[str, int]] = {}  # by job
         self._lock = threading.Lock()
@@ -58,11 +60,14 @@ class Region:
             for metric, count in wanted.items():
                 used = sum(other.get(metric, 0) for other in self._used.values())
                 if not fits(self.identity, self.name, metric, used + count):
+                    self.waiting.add(job)
                     return False
+            self.waiting.discard(job)
             self._used[job] = wanted
             return True
 
     def release(self, job: str) -> None:
         """Gives back what a job took."""
         with self._lock:
+            self.waiting.discard(job)
             self._used.pop(job, None)

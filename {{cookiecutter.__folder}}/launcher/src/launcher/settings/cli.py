@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ..errors import readers_may_leave
-from ..project import enter, find_root
+from ..project import enter, project
 from ..sweeps import optuna
 from . import parser
 from .examples import check_config
@@ -56,7 +56,7 @@ def hydra_program(
     def decorate(program: Program) -> Callable[[], None]:
         def main() -> None:
             try:
-                folder = root or find_root(Path.cwd())
+                folder = root or project().root
                 enter(folder)
                 _run(config_name, folder / "configs", check, program)
             except EXPECTED as error:

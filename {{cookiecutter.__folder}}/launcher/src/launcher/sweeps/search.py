@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from ..errors import UserError
 from ..job import Parameter, Search
 from ..project import project
+from ..settings.examples import check_config
 
 ALGORITHMS = {"TPESampler": "bayesian", "RandomSampler": "random", "GridSampler": "grid"}
 SETTING = re.compile(r"[A-Za-z_]\w*([./][A-Za-z_]\w*)*")
@@ -129,7 +130,11 @@ def _try(parameter: Parameter, config: DictConfig, choices: DictConfig) -> None:
     tried = config.copy()
     OmegaConf.set_readonly(tried, False)
     OmegaConf.set_struct(tried, True)
-    OmegaConf.update(tried, name, parameter.choices[0] if parameter.choices else parameter.low)
+    ends = (parameter.low, parameter.high)
+    for value in (parameter.choices[0], parameter.choices[-1]) if parameter.choices else ends:
+        OmegaConf.update(tried, name, value)
+        known = {str(group): choice for group, choice in choices.items()}
+        check_config(tried, known, project().configs)
 
 
 # What the sweep as a whole is like
