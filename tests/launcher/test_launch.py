@@ -155,7 +155,7 @@ def test_a_dry_run_prints_json_alone_and_changes_nothing(run_launch, backend, tm
     done = run_launch("dry_run=true", "trainer.max_epochs=20", "run.id=try")
     assert done.status == 0
     request = json.loads(done.out)
-    assert request["args"] == ["trainer.max_epochs=20", "run.id=try"]
+    assert request["args"] == ["trainer.max_epochs=20", "trainer.device=cuda", "run.id=try"]
     assert request["env"]["RUN_MAX_SECONDS"] == "7200"
     assert "The digest of registry.example/train:main is looked up" in done.err
     assert backend.calls == []
@@ -168,7 +168,7 @@ def test_a_launch_passes_on_what_the_training_is_for_and_keeps_its_own(run_launc
     )
     assert done.status == 0
     (job,) = backend.submitted
-    assert job.args == ("experiment=shapes_unet", "++model.width=8", "run.id=mine")
+    assert job.args == ("experiment=shapes_unet", "++model.width=8", "trainer.device=cuda", "run.id=mine")
     assert job.image == job.env["RUN_IMAGE"] == DIGEST
     assert job.env["RUN_OUTPUT"] == job.output == f"{bucket}/runs/mine"
     assert job.env["RUN_DATA"] == "data/shapes"

@@ -28,6 +28,7 @@ RUN_COMMIT = "RUN_COMMIT"  # what the code was, for the record: there is no .git
 RUN_KIND = "RUN_KIND"  # one of Kind; absent: a training
 RUN_OBJECTIVE = "RUN_OBJECTIVE"  # the metric that a trial of a sweep reports
 RUN_DIRECTION = "RUN_DIRECTION"  # maximize or minimize: whether more of it is better
+RUN_RETRY_STATUS = "RUN_RETRY_STATUS"  # with which the container ends where another start may help
 RUN_IDLE_SECONDS = "RUN_IDLE_SECONDS"  # after which a notebook that nobody uses ends
 
 # Labels that the provider keeps with whatever was made for a run, beside those of the configuration. They alone tell

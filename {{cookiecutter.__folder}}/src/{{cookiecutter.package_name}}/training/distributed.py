@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,5 +97,25 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, present in there.items() if present))
     if not there[name]:
-        raise UserError(f"device={name}, but this machine has none; leave it at auto.")
+        raise UserError(f"trainer.device={name}, but {_why_not(name)}; leave it at auto to do without.")
     return torch.device(name)
+
+
+def _why_not(name: str) -> str:
+    """Say why a device is not there, with what its remedy depends on: a GPU that is paid for must not stand idle."""
+    if name != "cuda" or not (driver := _driver()):
+        return "this machine has none"
+    return (
+        f"torch {torch.__version__}, built for CUDA {torch.version.cuda}, cannot use the GPU here with NVIDIA's driver "
+        f"{driver} (CUDA 13 wants 580 or newer: take a torch that is built for CUDA 12, see docs/cloud.md)"
+    )
+
+
+def _driver() -> str:
+    """Give the version of NVIDIA's driver; empty where there is none."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip().partition("\n")[0]

@@ -54,7 +54,9 @@ class Table:
 
     def markdown(self) -> str:
         """Give all of it, for an issue."""
-        cells = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in self.rows)
+        cells = (
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in self.rows
+        )
         return "\n".join(["| what | we say | seen | |", "|---|---|---|---|", *cells])
 
     @property
@@ -90,20 +92,26 @@ def main(keep: bool = False) -> int:
         _train_on_gpu(where, table)
         _stop(where[0], table)
         said = _program("commands.janitor", "--dry-run")
-        table.row("janitor --dry-run", "nothing to stop", _last(said), "would stop" not in said.stdout)
+        table.row(
+            "janitor --dry-run", "nothing to stop", _last(said), "would stop" not in said.stdout
+        )
     finally:
         if not keep:
             said = _program("commands.setup", "destroy", YES="1")
             table.row("cloud destroy", "status 0", _last(said), said.returncode == 0)
         print(f"\n{table.markdown()}\n")
-    print(f"{table.wrong} of {len(table.rows)} not as we say. Please paste the table into an issue.")
+    print(
+        f"{table.wrong} of {len(table.rows)} not as we say. Please paste the table into an issue."
+    )
     return table.wrong
 
 
 def _need_image(where: list[Place]) -> None:
     """Refuse to begin without an image: it is built by GitHub, on the first push after the setup."""
     if not where:
-        raise UserError("This project trains in no cloud; configs/cloud/ has none that costs anything.")
+        raise UserError(
+            "This project trains in no cloud; configs/cloud/ has none that costs anything."
+        )
     try:
         where[0].service.image()
     except UserError as error:
@@ -154,28 +162,59 @@ def _watch(place: Place, table: Table, run_id: str, what: str) -> None:
     if not status:
         table.row(f"{name}: job", "known to the service", "it is not", False)
         return
-    table.row(f"{name}: state", "succeeded", f"{status.state.value} {status.detail}", status.state.value == "succeeded")
+    table.row(
+        f"{name}: state",
+        "succeeded",
+        f"{status.state.value} {status.detail}",
+        status.state.value == "succeeded",
+    )
     ours = place.labels.items() <= status.labels.items() and "run" in status.labels
     table.row(f"{name}: labels", "the project's and the run's", dict(status.labels), ours)
     outcome = records.outcome(place.home, run_id) or {}
-    table.row(f"{name}: exit status", "0", outcome.get("exit_code", "none noted"), outcome.get("exit_code") == 0)
+    table.row(
+        f"{name}: exit status",
+        "0",
+        outcome.get("exit_code", "none noted"),
+        outcome.get("exit_code") == 0,
+    )
     log = list(place.service.logs(run_id))
-    table.row(f"{name}: log", "the training's lines", log[-1] if log else "", any("epoch" in line for line in log))
+    table.row(
+        f"{name}: log",
+        "the training's lines",
+        log[-1] if log else "",
+        any("epoch" in line for line in log),
+    )
     if what == "gpu":
         found = next((match for line in log if (match := GPU.search(line))), None)
-        table.row(f"{name}: GPU and driver", "named in the log", found[0] if found else "", bool(found))
+        table.row(
+            f"{name}: GPU and driver", "named in the log", found[0] if found else "", bool(found)
+        )
     metrics = records.has_result(place.home, run_id)
-    table.row(f"{name}: results in the bucket", records.METRICS, "there" if metrics else "missing", metrics)
+    table.row(
+        f"{name}: results in the bucket",
+        records.METRICS,
+        "there" if metrics else "missing",
+        metrics,
+    )
     record = records.read(place.home, run_id)
     cost = record.cost(status.seconds) if record else 0.0
     most = record.worst_case_usd if record else 0.0
-    table.row(f"{name}: cost", f"at most {most:.2f} USD", f"{cost:.3f} USD, {status.seconds:.0f} s", cost <= most)
+    table.row(
+        f"{name}: cost",
+        f"at most {most:.2f} USD",
+        f"{cost:.3f} USD, {status.seconds:.0f} s",
+        cost <= most,
+    )
 
 
 def _stop(place: Place, table: Table) -> None:
     """Stop a job that would go on for ever."""
-    done = _launch(place, f"first-day-stop-{make_run_id()[-4:]}", _cheapest(place, gpu=False)[:1], ENDLESS)
-    if not table.row(f"{place.name}: launch to be stopped", "status 0", _last(done), done.returncode == 0):
+    done = _launch(
+        place, f"first-day-stop-{make_run_id()[-4:]}", _cheapest(place, gpu=False)[:1], ENDLESS
+    )
+    if not table.row(
+        f"{place.name}: launch to be stopped", "status 0", _last(done), done.returncode == 0
+    ):
         return
     run_id = _run_id(done.stdout)
     _last_status(_until(place, run_id, lambda status: status.seconds > 0 or status.state.over))
@@ -186,10 +225,16 @@ def _stop(place: Place, table: Table) -> None:
     table.row(f"{place.name}: runs stop", "stopped", f"{seen} {_last(said)}", good)
 
 
-def _launch(place: Place, run_id: str, machines: list[str], settings: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+def _launch(
+    place: Place, run_id: str, machines: list[str], settings: tuple[str, ...]
+) -> subprocess.CompletedProcess[str]:
     cloud = (
         *(f"cloud={place.name}", f"cloud.machine=[{','.join(machines)}]", f"run.id={run_id}"),
-        *(f"cloud.max_hours={MAX_HOURS}", f"cloud.max_wait_hours={WAIT_HOURS}", "cloud.max_attempts=1"),
+        *(
+            f"cloud.max_hours={MAX_HOURS}",
+            f"cloud.max_wait_hours={WAIT_HOURS}",
+            "cloud.max_attempts=1",
+        ),
         f"cloud.max_cost_usd={CAP / JOBS}",
     )
     return _program("commands.launch", *cloud, *settings)

@@ -28,6 +28,7 @@ from ..settings import schema
 from ..settings.cli import hydra_program
 
 if TYPE_CHECKING:
+    from ..planning.machines import Choice
     from ..providers import Service
     from ..records import Record
 
@@ -72,11 +73,12 @@ def launch(config: DictConfig, sweep: str | None, spaces: tuple[str, ...]) -> No
         search, constants = search_of(HydraConfig.get(), config, spaces)
     if config.cloud.nodes > 1:
         refuse_without(config.cloud, "NODES", NODES, config.cloud.nodes)
+    choice = pick(config, search)
     plan = make_plan(config, HydraConfig.get().overrides.task, search, constants)
     check_training(*trainings(plan.job.args, search))
     # A dry run's output is JSON and nothing else.
     tell = sys.stderr if config.dry_run else sys.stdout
-    print(plan.text(), file=tell, flush=True)
+    print(choice.text() + plan.text(), file=tell, flush=True)
     plan.guard()
     service = connect(config.cloud)
     if config.dry_run and not config.doctor_only:
@@ -86,9 +88,40 @@ def launch(config: DictConfig, sweep: str | None, spaces: tuple[str, ...]) -> No
         return
     job = examine(service, plan)
     if config.doctor_only:
+        show_machines(config.cloud, service)
         print("Nothing was started (doctor_only=true).", file=tell)
         return
     submit(service, plan, job)
+
+
+def pick(config: DictConfig, search: Search | None) -> Choice:
+    """Put the machine that is taken in place of those that would do."""
+    from ..planning.machines import Choice, choose
+    from ..providers import connect, find
+
+    cloud = config.cloud
+    if len(schema.machines(cloud)) == 1:
+        choice = Choice(schema.machines(cloud)[0])
+    else:
+        each = getattr(find(str(cloud.backend)), "LIMIT_PER_ATTEMPT", False)
+        starts = (cloud.max_attempts if each else 1) * (search.trials if search else 1)
+        ask = None if config.dry_run else getattr(connect(cloud), "allowance", None)
+        nodes = cloud.nodes * (search.parallel if search else 1)
+        choice = choose(config, nodes, starts, ask)
+    cloud.machine = choice.name
+    return choice
+
+
+def show_machines(cloud: DictConfig, service: Service) -> None:
+    """Print what the account may have, where that costs anything."""
+    from ..planning.machines import table
+
+    if allowance := getattr(service, "allowance", None):
+        print(f"\nIn {cloud.region}, by the quota of cloud={cloud.backend}:")
+        for line in table(cloud, allowance):
+            print(line)
+        if where := getattr(service, "quota_page", None):
+            print(f"More quota: {where()}\n")
 
 
 def refuse_without(cloud: DictConfig, ability: str, sentence: str, what: object) -> None:

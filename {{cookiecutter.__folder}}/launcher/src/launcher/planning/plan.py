@@ -17,9 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from .. import job as words
 from ..errors import UserError
 from ..identity import branch, git_state, make_run_id, pull_request
-from ..job import Job, Kind, Search
+from ..job import Job, Kind, Machine, Search
 from ..money.prices import Price, price
 from ..project import project
+from ..providers import find
 
 if TYPE_CHECKING:
     from ..records import Record
@@ -79,8 +80,14 @@ class Plan:
         return self.job.max_hours * (self.job.search.trials if self.job.search else 1)
 
     @property
+    def starts(self) -> int:
+        """How often a machine may be paid for the whole time: once, unless the provider's limit is each start's own."""
+        each = getattr(find(self.config.cloud.backend), "LIMIT_PER_ATTEMPT", False)
+        return self.config.cloud.max_attempts if each else 1
+
+    @property
     def worst_case(self) -> float:
-        return self.price.worst_case(self.job.spot, self.hours, self.job.nodes)
+        return self.price.worst_case(self.job.spot, self.hours * self.starts, self.job.nodes)
 
     def text(self) -> str:
         """Say on what the run would be and what it would cost."""
@@ -91,11 +98,12 @@ class Plan:
         gpus = f" with {machine.gpus} {machine.gpu}" if machine.gpu else ""
         nodes = f"{job.nodes} node{'s' * (job.nodes > 1)}"
         trials = f"{job.search.trials} trials of " if job.search else ""
-        return (
+        text = (
             f"machine   {machine.name}: {machine.type}{gpus} in {cost.region}{', spot' * job.spot}\n"
             f"price     {cost.text()} (disk and fees of {cost.extra:.2f} included; table of {cost.date})\n"
-            f"at most   {self.worst_case:.2f} USD: {trials}{nodes}, {job.max_hours:g} hours"
+            f"at most   {self.worst_case:.2f} USD: {trials}{nodes}, {self.starts} x {job.max_hours:g} hours"
         )
+        return text.replace(", 1 x ", ", ")
 
     def guard(self) -> None:
         """Refuse a run that could cost more than was allowed.
@@ -106,9 +114,10 @@ class Plan:
         limit, job = self.config.cloud.max_cost_usd, self.job
         if self.worst_case <= limit:
             return
-        rate = self.price.hourly(job.spot) * job.nodes * (self.hours / job.max_hours)
+        rate = self.price.hourly(job.spot) * job.nodes * (self.hours / job.max_hours) * self.starts
         hours = int(limit / rate * 100) / 100
         trials = f"{job.search.trials} trials x " if job.search else ""
+        trials += f"{self.starts} starts x " if self.starts > 1 else ""
         fewer = "fewer trials (hydra.sweeper.n_trials), " if job.search else ""
         raise UserError(
             f"This run could cost {self.worst_case:.2f} USD ({trials}{job.nodes} x {self.price.hourly(job.spot):.2f} "
@@ -175,7 +184,8 @@ def make_plan(
     earlier = _earlier(config) if config.run.id and not config.dry_run else (0.0, 0)
     packed = _pack(config)
     passed = (word for word in overrides if not OWN.match(word))
-    args = (*constants, *passed, f"run.id={run_id}")
+    device = _device(cost.machine, overrides, config.job)
+    args = (*constants, *passed, *device, f"run.id={run_id}")
     trials = search.trials if search else 1
     kind = Kind.sweep if search else Kind[config.job]
     labels = {
@@ -200,6 +210,12 @@ def make_plan(
         search=search,
     )
     return Plan(config, job, cost, config.run.id is not None, earlier, packed)
+
+
+def _device(machine: Machine, overrides: Sequence[str], kind: str) -> tuple[str, ...]:
+    """Give the setting with which a training on a GPU that it cannot use ends, instead of going on without it."""
+    given = any(word.lstrip("+").startswith("trainer.device=") for word in overrides)
+    return ("trainer.device=cuda",) if machine.gpus and kind == "train" and not given else ()
 
 
 def label(text: str) -> str:
@@ -269,6 +285,8 @@ def _environment(
         words.RUN_MAX_ATTEMPTS: str(cloud.max_attempts + earlier[1]),
         words.RUN_DATA: str(config.data.folder),
     }
+    if status := getattr(find(cloud.backend), "RETRY_STATUS", None):
+        env[words.RUN_RETRY_STATUS] = str(status)
     if cloud.bucket:
         env[words.RUN_OUTPUT] = f"{cloud.bucket.rstrip('/')}/runs/{run_id}"
     if packed:

@@ -68,7 +68,9 @@ def _unknown(config: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]]
         name = f"{prefix}{key}"
         if known and str(key) not in known:
             yield name, [f"{prefix}{each}" for each in known]
-        elif not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, str(key)):
+        elif not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(
+            config, str(key)
+        ):
             value = config[key]
             if isinstance(value, DictConfig) and not value._is_none():
                 yield from _unknown(value, f"{name}.")

@@ -2,10 +2,18 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import UserError
-from ..job import RUN_IDLE_SECONDS, RUN_KIND, Kind
+from ..job import (
+    EXIT_PREEMPTED,
+    EXIT_RETRY,
+    RUN_IDLE_SECONDS,
+    RUN_KIND,
+    RUN_RETRY_STATUS,
+    Kind,
+)
 from .cluster import this_node
 from .notebook import Notebook, idle_seconds
 from .settings import Settings
@@ -29,9 +37,15 @@ def main() -> None:
             worker = Worker(settings, node, args, root, trial)
     except UserError as error:
         sys.exit(str(error))
-    code = worker.run()
+    code = service_status(worker.run(), os.environ)
     sys.stdout.flush()
     os._exit(code)  # an upload that hangs must not keep a machine
+
+
+def service_status(code: int, env: Mapping[str, str]) -> int:
+    """Give the status with which this process ends: services differ in which of them makes them start it again."""
+    again = env.get(RUN_RETRY_STATUS, "")
+    return int(again) if code in (EXIT_RETRY, EXIT_PREEMPTED) and again.isdigit() else code
 
 
 if __name__ == "__main__":

@@ -76,6 +76,17 @@ def this_node(env: Mapping[str, str], args: list[str]) -> Node:
         raise UserError(f"{CLUSTER_SPEC} cannot be understood ({error!r}): {text}") from error
 
 
+def gpus_and_driver() -> str:
+    """Name the machine's GPUs and their driver, as in `NVIDIA L4, driver 580.65.06`; nothing where there are none."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    names = [line.replace(", ", ", driver ", 1) for line in done.stdout.strip().splitlines()]
+    return "; ".join(names)
+
+
 def count_gpus(env: Mapping[str, str]) -> int:
     """Count the NVIDIA GPUs that a program started with `env` sees, without torch, which takes seconds."""
     chosen = env.get("CUDA_VISIBLE_DEVICES")

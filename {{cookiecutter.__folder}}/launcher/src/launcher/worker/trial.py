@@ -97,9 +97,9 @@ class Trial:
             for step, value in measured[-MOST_MEASUREMENTS:]
         ]
         self.metric_file.parent.mkdir(parents=True, exist_ok=True)
-        part = self.metric_file.with_name(f".{self.metric_file.name}.part")
-        part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        part.replace(self.metric_file)
+        # In place: who has the file open already would not see one that took its name.
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        self.metric_file.write_text(text, encoding="utf-8")
         return measured[-1]
 
     def result(self, folder: Path) -> float:

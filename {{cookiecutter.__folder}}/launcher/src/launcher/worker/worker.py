@@ -21,7 +21,7 @@ from ..job import EXIT_FINAL, EXIT_RETRY, State
 from ..records import CURVES, LOCAL_HOME, LOG
 from ..storage import StorageUnavailable, fetch, read_text
 from .attempts import Attempts
-from .cluster import Node
+from .cluster import Node, gpus_and_driver
 from .log import WorkerLog
 from .observed import NOTE, read_note
 from .overlay import lay
@@ -114,6 +114,8 @@ class Worker:
                 (self.folder / LOG).write_text(earlier, encoding="utf-8")
         self.log.open(self.folder / LOG)
         of = f" of {settings.max_attempts}" if settings.max_attempts else ""
+        if gpus := gpus_and_driver():
+            self.log.say(gpus)
         node = f", node {self.node.rank} of {self.node.count}" if self.node.count > 1 else ""
         self.log.say(f"run {settings.run_id}, attempt {self.number}{of}{node}")
         if settings.max_attempts and self.number > settings.max_attempts:

@@ -8,6 +8,7 @@ from ...errors import UserError
 from ...job import RUN_SECRETS, Job
 from . import auth as google
 from . import registry
+from .errors import QUOTAS
 
 
 class GoogleBackend:
@@ -28,6 +29,10 @@ class GoogleBackend:
     def who(self) -> str:
         """Tell whose login is used. Raises UserError where there is none or it has expired."""
         return google.who()
+
+    def quota_page(self) -> str:
+        """Give the address where more quota is asked for."""
+        return f"{QUOTAS}?project={self._project_if_known()}"
 
     def reference(self, cloud: Any = None) -> str:
         """Name the configured image, or else the newest that was built from main. Needs no network."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import UserError
-from ...job import RUN_MAX_ATTEMPTS, Handle, Job, Kind, Leftover, Problem, State, Status
+from ...job import RUN_MAX_ATTEMPTS, Handle, Job, Kind, Leftover, Machine, Problem, State, Status
 from . import auth as google
 from . import doctor, entries, vertex_quotas, vertex_tuning
 from .backend import GoogleBackend
@@ -40,6 +40,10 @@ STATES = {
 DEADLINE_EXCEEDED = 4  # google.rpc.Code: the job ran into its own time limit
 
 ABILITIES = ("SWEEPS", "NODES")
+# Of a container's exit statuses only these make the service start the job again, three times at most:
+# https://cloud.google.com/vertex-ai/docs/training/understanding-training-service#restarts
+RETRY_STATUS = 134
+STOCK_OUT = "Resources are insufficient"  # so ends a job for which the region has, or has no longer, a machine
 
 
 def connect(cloud: Any) -> Vertex:
@@ -77,11 +81,15 @@ class Vertex(GoogleBackend):
         if job.search and _is_sweep(found):
             what = f"There was a sweep {job.run_id}, whose trials have the folders of these"
             return [Problem(what, "choose another run.id")]
-        if _state(found).over:
+        if _has_ended(found):
             return []
         what = f"A job of run {job.run_id} is {_state(found).name}, and would share its run folder"
         remedy = f"wait for it, end it by `uv run runs stop {job.run_id}`, or choose another run.id"
         return [Problem(what, remedy)]
+
+    def allowance(self, machine: Machine, spot: bool) -> int | None:
+        """Tell how many such machines the account's quota allows; None where that cannot be told."""
+        return vertex_quotas.allowance(self.project, self.cloud.region, machine, spot)
 
     def request(self, job: Job) -> dict[str, Any]:
         environment = self._environment(job)
@@ -153,7 +161,7 @@ class Vertex(GoogleBackend):
             raise UserError(f"Vertex AI knows no job of run {run_id}; see `uv run runs list`.")
         # There is one, unless two launches of one id were made at the same moment.
         for job in found:
-            if not _state(job).over:
+            if not _has_ended(job):
                 self._cancel(run_id, job["name"])
 
     def _cancel(self, run_id: str, name: str) -> None:
@@ -161,7 +169,7 @@ class Vertex(GoogleBackend):
             google.call("POST", f"{self._api()}/{name}:cancel", {}, retry=True)
         except GoogleError:
             now = [job for job in self._jobs(display_name=run_id) if job["name"] == name]
-            if not now or not _state(now[0]).over:  # it may have ended just before
+            if not now or not _has_ended(now[0]):  # it may have ended just before
                 raise
 
     def list(self) -> list[Status]:
@@ -264,9 +272,16 @@ def _scheduling(job: Job) -> dict[str, Any]:
 
 def _state(found: dict[str, Any]) -> State:
     state = STATES.get(found.get("state", ""), State.queued)
+    if state is State.failed and STOCK_OUT in str((found.get("error") or {}).get("message")):
+        return State.preempted
     if state is State.failed and (found.get("error") or {}).get("code") == DEADLINE_EXCEEDED:
         return State.stopped
     return state
+
+
+def _has_ended(found: dict[str, Any]) -> bool:
+    """Tell whether the service does nothing more about a job; one without a machine can be submitted again."""
+    return _state(found).over or _state(found) is State.preempted
 
 
 def _time(text: str) -> datetime:
