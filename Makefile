@@ -45,8 +45,8 @@ check: lint .tools/npm/installed  ## lint and type the template, and its bakes
 	pytest tests/template/test_quality.py
 
 lint: .venv/requirements.txt
-	ruff check
-	ruff format --check
+	ruff check . $(LAUNCHER)
+	ruff format --check . $(LAUNCHER)
 	pyright
 	pyright --project $(LAUNCHER)
 	zizmor --offline --quiet .github

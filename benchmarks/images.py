@@ -18,12 +18,11 @@ from packaging.markers import Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 from servers import Environment
-from stage import containers
-from stage import images
+from stage import containers, images
 from stage.bucket import bucket
 from stage.google.identity import identity
-from stage.registry import blobs, layers, registry
 from stage.google.vertex import vertex
+from stage.registry import blobs, layers, registry
 
 OURS, SINGLE = "bench-image:ours", "bench-image:single-stage"
 MARK = "single-stage-of-the-benchmark"  # finds its gigabytes in the build cache

@@ -276,7 +276,8 @@ def compose(folder: Path) -> Any:
     from omegaconf import OmegaConf
 
     given = ["cloud=batch", f"cloud.bucket={folder}", "cloud.project=simulated", "cloud.max_cost_usd=1000"]
-    launcher("settings.cli"), launcher("settings.schema").register()
+    launcher("settings.cli")
+    launcher("settings.schema").register()
     with hydra.initialize_config_dir(str(Path("configs").resolve()), version_base="1.3"):
         config = hydra.compose("launch", given)
     config.cloud.labels = LABELS

@@ -15,9 +15,9 @@ from google_server import GoogleServer, google_server
 from launcher import providers as backends
 from launcher.errors import UserError
 from launcher.job import Handle, Job, Kind, Leftover, Machine, State
+from launcher.project import project
 from launcher.providers.google import vertex
 from launcher.providers.local import local
-from launcher.project import project
 from launcher.settings.schema import CloudConfig, register_resolver
 from omegaconf import OmegaConf
 

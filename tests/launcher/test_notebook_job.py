@@ -1,30 +1,17 @@
 """A notebook job: a real Jupyter on the loopback, what is written in it kept, and its end when nobody is there."""
 
-import json
-import os
-import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
 from launcher.errors import UserError
 from launcher.worker import notebook
-from launcher.worker.cluster import Node
 from launcher.worker.notebook import (
-    Notebook,
     Shelf,
-    last_used,
     options,
 )
-from launcher.worker.settings import Settings
 
 
 def free_port() -> int:

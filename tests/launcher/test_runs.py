@@ -73,9 +73,7 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def backends(
-    project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, FakeBackend]:
+def backends(project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeBackend]:
     """Two clouds: `one`, whose bucket is a folder, and `two`."""
     found = {"one": FakeBackend(), "two": FakeBackend()}
     (tmp_path / "configs/cloud").mkdir(parents=True)

@@ -8,9 +8,9 @@ import pytest
 from hydra.errors import HydraException
 from launcher.errors import UserError
 from launcher.job import Parameter, Search
-from launcher.settings.cli import explain
 from launcher.project import project
 from launcher.settings import schema
+from launcher.settings.cli import explain
 from launcher.sweeps import optuna as sweeper
 from launcher.sweeps.search import for_launch, search_of
 from omegaconf import OmegaConf

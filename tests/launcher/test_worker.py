@@ -4,11 +4,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
 from launcher import job, providers, storage

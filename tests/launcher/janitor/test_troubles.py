@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from launcher.records import places as places_module
 from launcher.commands import janitor
 from launcher.errors import UserError
 from launcher.janitor.chores import DO
@@ -16,6 +15,7 @@ from launcher.job import (
     State,
 )
 from launcher.money import ledger
+from launcher.records import places as places_module
 from launcher.records.places import Place
 from world import NOW, OURS, Cloud, job, reserve
 

@@ -1,4 +1,4 @@
-"""The filters that Vertex AI's lists and Cloud Logging take, as far as they are documented for jobs."""
+"""The filters that the lists of Vertex AI, of Batch and of Cloud Logging take, as far as they are documented for jobs."""
 
 import fnmatch
 import re
@@ -160,6 +160,43 @@ class LogFilter:
         if operator == ":":
             return lambda entry: value.lower() in str(_dig(entry, field)).lower()
         return _ordered(lambda entry: str(_dig(entry, field)), operator, value)
+
+
+def batch_filter(text: str) -> Match:
+    """The filter of Batch's list of jobs, of which only examples are documented: labels, and states.
+
+    https://docs.cloud.google.com/batch/docs/view-jobs-and-tasks: whether `labels.a="b"` takes a value for part of another
+    is not told, so it does.
+    """
+    return _Parser(text, _compare_batch).parse()
+
+
+def _compare_batch(field: str, operator: str, value: str) -> Match:
+    if field.startswith("labels.") and operator == "=":
+        return lambda job: value in job.get("labels", {}).get(field.removeprefix("labels."), "")
+    if field in ("status.state", "state") and operator == "=":
+        return lambda job: job["status"]["state"] == value
+    raise _bad(f"Invalid filter: {field}{operator}{value} is not supported.")
+
+
+class BatchLogFilter:
+    """A filter of entries:list for what tasks of Batch printed."""
+
+    def __init__(self, text: str) -> None:
+        plain = re.sub(r'\blog_id\("(\w+)"\)', r'log_id="\1"', text)
+        self._match = _Parser(plain, self._compare).parse()
+
+    def __call__(self, entry: Mapping[str, Any]) -> bool:
+        return self._match(entry)
+
+    def _compare(self, field: str, operator: str, value: str) -> Match:
+        if field == "log_id" and operator == "=":
+            return lambda entry: entry["logName"].rpartition("/")[2] == value
+        if field == "timestamp" and operator != ":":
+            return _ordered(lambda entry: entry["timestamp"], operator, _time(value))
+        if field.startswith("labels.") and operator == "=":
+            return lambda entry: entry["labels"].get(field.removeprefix("labels.")) == value
+        raise _bad(f"Invalid filter: the field {field} is not known.")
 
 
 def _dig(entry: Any, path: str) -> Any:

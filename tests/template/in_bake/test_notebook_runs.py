@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from launcher.errors import UserError
 from launcher.worker import notebook
 from launcher.worker.cluster import Node
 from launcher.worker.notebook import (
     Notebook,
-    Shelf,
     last_used,
-    options,
 )
 from launcher.worker.settings import Settings
 

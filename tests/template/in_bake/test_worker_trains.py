@@ -12,12 +12,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from launcher import job, records
 from PACKAGE.config import ROOT
 from PACKAGE.train import train
 from PACKAGE.training.distributed import Processes
 from PACKAGE.training.restore import agree
-
-from launcher import job, records
 
 from .conftest import ALONE, SMALL
 from .test_resume import measured

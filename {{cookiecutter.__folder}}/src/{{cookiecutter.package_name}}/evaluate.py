@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from .config import program
 from launcher import UserError
+
+from .config import program
 
 if TYPE_CHECKING:
     import torch

@@ -15,9 +15,9 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from launcher import UserError, identity
+
 from .config import program
-from launcher import UserError
-from launcher import identity
 
 if TYPE_CHECKING:
     from .training.distributed import Processes

@@ -3,6 +3,7 @@
 import numpy as np
 
 from launcher import UserError
+
 from .base import SPLITS, Arrays, PreparedData
 
 

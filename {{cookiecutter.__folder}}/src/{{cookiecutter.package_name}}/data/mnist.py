@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from launcher import storage
-from launcher import UserError
+from launcher import UserError, storage
+
 from .base import Arrays, PreparedData
 
 FILES = {

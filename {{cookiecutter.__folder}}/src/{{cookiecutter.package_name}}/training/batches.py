@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from launcher import UserError
+
 from .distributed import Processes
 
 

@@ -97,7 +97,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, present in there.items() if present))
     if not there[name]:
-        raise UserError(f"trainer.device={name}, but {_why_not(name)}; leave it at auto to do without.")
+        raise UserError(
+            f"trainer.device={name}, but {_why_not(name)}; leave it at auto to do without."
+        )
     return torch.device(name)
 
 

@@ -17,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..config import CheckpointConfig, Precision, TrainerConfig
 from launcher import UserError
+
+from ..config import CheckpointConfig, Precision, TrainerConfig
 from .batches import batches, epoch_order, steps_per_epoch
 from .checkpoint import FORMAT, CheckpointStore
 from .distributed import Processes

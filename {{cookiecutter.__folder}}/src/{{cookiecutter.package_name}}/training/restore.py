@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from launcher import UserError
-from launcher import storage
+from launcher import UserError, storage
+
 from .checkpoint import CheckpointStore, load_checkpoint
 from .distributed import Processes
 from .loop import Trainer

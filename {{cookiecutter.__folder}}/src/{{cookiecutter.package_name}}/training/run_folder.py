@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 
-from launcher import identity
-from launcher import UserError
-from launcher import identity
+from launcher import UserError, identity
 
 
 def code_state() -> dict[str, Any]:
