@@ -45,8 +45,10 @@ check: lint .tools/npm/installed  ## lint and type the template, and its bakes
 	pytest tests/template/test_quality.py
 
 lint: .venv/requirements.txt
-	ruff check . $(LAUNCHER)
-	ruff format --check . $(LAUNCHER)
+	ruff check
+	ruff check --no-cache $(LAUNCHER)
+	ruff format --check
+	ruff format --no-cache --check $(LAUNCHER)
 	pyright
 	pyright --project $(LAUNCHER)
 	zizmor --offline --quiet .github

@@ -252,7 +252,7 @@ def test_a_service_that_does_not_answer_is_one_line_and_the_rest_goes_on(
 ) -> None:
     job = stage.start("unseen", *ENDLESS)
     age(job, days=9)
-    before = len(stage.compute.requests)
+    before = len(stage.batch.requests)
 
     def busy(request: Request, number: str) -> Answer:
         raise RequestError(503, "The service is currently unavailable.")
@@ -262,7 +262,7 @@ def test_a_service_that_does_not_answer_is_one_line_and_the_rest_goes_on(
         said = janitor(stage, status=1)
     assert [line for line in said.splitlines() if line.startswith("vertex: ")] == [said.splitlines()[-1]]
     assert "503" in said
-    assert len(stage.compute.requests) > before
+    assert len(stage.batch.requests) > before
     assert entry(stage, "unseen")
     assert "stopped run unseen" in janitor(stage)
 
@@ -270,7 +270,7 @@ def test_a_service_that_does_not_answer_is_one_line_and_the_rest_goes_on(
 def test_without_a_login_it_ends_with_one_sentence(stage: Stage, tmp_path: Path) -> None:
     nobody = str(tmp_path / "none.json")
     (line,) = janitor(stage, status=1, GOOGLE_APPLICATION_CREDENTIALS=nobody).splitlines()
-    assert line.startswith("gce, vertex: ")
+    assert line.startswith("batch, vertex: ")
 
 
 # What is told

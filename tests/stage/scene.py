@@ -14,13 +14,14 @@ from baking import BakedProject
 
 from stage import containers
 from stage.bucket import Bucket, bucket
-from stage.compute import Compute, Machine, compute
 from stage.github.hub import GitHub, github
+from stage.google.batch import Batch, BatchJob, batch
 from stage.google.identity import Account, Identity, identity
 from stage.google.project import NUMBER, PROJECT
 from stage.google.roles import grants
 from stage.google.setup import Setup, google_setup
 from stage.google.vertex import TrainingJob, Vertex, vertex
+from stage.google.vertex_checks import agents_of
 from stage.registry import registry
 
 QUICK = """
@@ -40,7 +41,7 @@ class Stage:
     bucket: Bucket
     registry: str
     vertex: Vertex
-    compute: Compute
+    batch: Batch
     github: GitHub
     launcher: Account
     trainer: Account
@@ -66,12 +67,11 @@ class Stage:
         self.launch(f"run.id={run_id}", *overrides, check=True, **env)
         return self.vertex.job(run_id)
 
-    def machine(self, run_id: str, *overrides: str, **env: str) -> Machine:
-        """Launches a run on a virtual machine without a GPU under this id and gives its machine."""
-        self.run(
-            "launch", "cloud=gce", "cloud.machine=cpu", f"run.id={run_id}", *overrides, check=True, **env
-        )
-        return self.compute.machine(run_id)
+    def batch_job(self, run_id: str, *overrides: str, **env: str) -> BatchJob:
+        """Launches a run on Google Cloud Batch without a GPU under this id and gives its job."""
+        settings = ("cloud=batch", "cloud.machine=cpu", f"run.id={run_id}", *overrides)
+        self.run("launch", *settings, check=True, **env)
+        return self.batch.job(run_id)
 
     def commit(self, message: str, **files: str) -> None:
         """Commits new contents of files; names are given with __ for a slash and _dot_ for a dot."""
@@ -140,16 +140,9 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
         host = enter(registry(Path(os.environ.get("STAGE_REGISTRY", folder / "registry")).absolute()))
         platform = store.env | known.env
         inside = platform | {"OMP_NUM_THREADS": "1"}
-        jobs = enter(vertex(known, registries=(host,), platform=inside))
-        machines = enter(
-            compute(
-                known,
-                platform=inside,
-                script={"PATIENCE": "5", "PAUSE": "1"},
-                hosts={"storage.googleapis.com": store.url},
-                logs=jobs.handle,
-            )
-        )
+        agents = agents_of(setup.project)
+        jobs = enter(vertex(known, registries=(host,), platform=inside, agents=agents))
+        machines = enter(batch(known, registries=(host,), platform=inside, logs=jobs.handle))
         image = f"{host}/{PROJECT}/{slug}/train"
         shared = platform | jobs.env | machines.env
         hub = enter(

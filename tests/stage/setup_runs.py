@@ -24,7 +24,11 @@ IMAGE = f"us-central1-docker.pkg.dev/{PROJECT}/cloud-training/train"
 POOL = f"projects/{NUMBER}/locations/global/workloadIdentityPools/cloud-training-github"
 LAUNCHER_ROLE = f"projects/{PROJECT}/roles/cloud_training_launch"
 OLD_ROLE = f"projects/{PROJECT}/roles/cloud_training_trainer"
-AGENT = f"serviceAccount:service-{NUMBER}@gcp-sa-aiplatform.iam.gserviceaccount.com"
+AGENT = f"serviceAccount:service-{NUMBER}@gcp-sa-aiplatform"
+AGENTS = {
+    ("roles/aiplatform.serviceAgent", f"{AGENT}.iam.gserviceaccount.com"),
+    ("roles/aiplatform.customCodeServiceAgent", f"{AGENT}-cc.iam.gserviceaccount.com"),
+}
 SUBJECT = 'assertion.repository_id + ":" + assertion.run_id'
 SCRIPTS = "launcher/src/launcher/providers/google/setup"
 # All that the two accounts may do, and where.
@@ -37,7 +41,7 @@ ROLES = {
         (LAUNCHER_ROLE, LAUNCH),
         ("roles/batch.agentReporter", TRAIN),
         ("roles/logging.logWriter", TRAIN),
-        ("roles/aiplatform.serviceAgent", AGENT),
+        *AGENTS,
     },
     BUCKET: {
         ("roles/storage.objectUser", LAUNCH),

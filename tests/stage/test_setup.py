@@ -12,7 +12,7 @@ from stage.google.grants import Account
 from stage.google.project import ACCOUNT, NUMBER, PROJECT
 from stage.google.setup import Setup, google_setup
 from stage.setup_runs import (
-    AGENT,
+    AGENTS,
     BUCKET,
     CONDITION,
     IMAGE,
@@ -330,8 +330,7 @@ def test_destroy_removes_all_of_it(destroyed: Step, stage: Setup) -> None:
     assert left["role", "cloud_training_launch"]["deleted"]
     assert left["role", "cloud_training_trainer"]["deleted"]
     assert destroyed.resources["pool", "cloud-training-github"]["state"] == "DELETED"
-    agent = {("project", PROJECT): {("roles/aiplatform.serviceAgent", AGENT)}}
-    assert destroyed.roles == agent, "Google's own account, which others may use"
+    assert destroyed.roles == {("project", PROJECT): AGENTS}, "Google's own accounts, which others may use"
     assert destroyed.github.variables == {}
     assert destroyed.github.environments == {}
     assert destroyed.github.labels == ["bug"]

@@ -14,12 +14,12 @@ from stage.bucket import Bucket, bucket
 ALL_READY = """
 import os, sys, time
 from datetime import UTC, datetime
-from {package}.atomic import update_text
-from {package}.cloud import ledger
-from {package}.errors import UserError
+from launcher.atomic import update_text
+from launcher.errors import UserError
+from launcher.money import ledger
 
 uri, me = sys.argv[1:]
-open(f"ready-{{me}}", "w").close()
+open(f"ready-{me}", "w").close()
 while not os.path.exists("begin"):
     time.sleep(0.01)
 """
@@ -43,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
 
 def together(project: BakedProject, program: str, uri: str, store: Bucket, folder: Path) -> list[str]:
     """Runs a program four times at once; gives what each has complained of."""
-    code = ALL_READY.format(package=project.package) + program
+    code = ALL_READY + program
     running = [
         subprocess.Popen(
             [project.folder / ".venv/bin/python", "-c", code, uri, me],

@@ -31,7 +31,7 @@ class Remote:
 
     def python(self, code: str, *arguments: str) -> str:
         """Runs code in the project's environment, where `storage` and `fsspec` are imported; gives its output."""
-        code = f"import sys, fsspec\nfrom {self.project.package} import storage\n{code}"
+        code = f"import sys, fsspec\nfrom launcher import UserError, storage\n{code}"
         return self.project.run(self.program("python"), "-c", code, *arguments, **self.env).stdout
 
     def write(self, objects: dict[str, bytes]) -> None:
@@ -121,7 +121,7 @@ def test_files_are_listed_and_fetched_from_the_bucket(remote: Remote, tmp_path: 
 )
 def test_what_is_not_in_the_bucket_is_one_sentence(remote: Remote, call: str):
     uri = f"{remote.uri}/runs/missing"
-    code = f"uri = {uri!r}\ntry: {call}\nexcept storage.UserError as error: print(error)"
+    code = f"uri = {uri!r}\ntry: {call}\nexcept UserError as error: print(error)"
     (line,) = remote.python(code).splitlines()
     assert uri in line
     assert not (remote.project.folder / "never").exists()

@@ -7,9 +7,8 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
-
 from launcher.settings.cli import refuse
+from omegaconf import DictConfig, OmegaConf
 
 from {{ cookiecutter.package_name }}.config import CONFIGS, check
 from {{ cookiecutter.package_name }}.data.digits import Digits

@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 import torch
-
 from launcher import UserError
+
 from {{ cookiecutter.package_name }}.training.checkpoint import CheckpointStore, load_checkpoint
 
 

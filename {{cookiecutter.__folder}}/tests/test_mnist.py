@@ -10,12 +10,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from launcher import UserError, storage
 from omegaconf import OmegaConf
 
-from launcher import storage
 from {{ cookiecutter.package_name }}.config import CONFIGS
 from {{ cookiecutter.package_name }}.data.mnist import FILES, Mnist
-from launcher import UserError
 
 
 def idx(array):

@@ -5,9 +5,9 @@ import os
 import signal
 
 import pytest
+from launcher import UserError
 from safetensors.torch import load_file
 
-from launcher import UserError
 from {{ cookiecutter.package_name }}.train import train
 
 from .conftest import ALONE, KilledError, kill

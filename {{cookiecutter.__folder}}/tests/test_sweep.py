@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from launcher.sweeps.table import Trial, draw, ranked, report
 
 from {{ cookiecutter.package_name }}.train import train
-from launcher.sweeps.table import Trial, draw, ranked, report
 
 from .conftest import SMALL
 

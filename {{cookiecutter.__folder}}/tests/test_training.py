@@ -6,9 +6,9 @@ import sys
 
 import pytest
 import torch
+from launcher import UserError
 from safetensors.torch import load_file
 
-from launcher import UserError
 from {{ cookiecutter.package_name }}.evaluate import write_report
 from {{ cookiecutter.package_name }}.train import train
 from {{ cookiecutter.package_name }}.training.metrics_log import read_metrics

@@ -97,7 +97,10 @@ class BatchJob:
             times = {"createTime": self.created, "updateTime": self.updated}
             return {
                 **json_format.MessageToDict(self.message),
-                "name": self.name, "uid": self.uid, **times, "status": status,
+                "name": self.name,
+                "uid": self.uid,
+                **times,
+                "status": status,
             }
 
     def task(self) -> dict[str, Any]:

@@ -7,9 +7,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
-
 from launcher import UserError
+from omegaconf import DictConfig
 
 from .config import program
 

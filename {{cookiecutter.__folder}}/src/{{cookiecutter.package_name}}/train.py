@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-
 from launcher import UserError, identity
+from omegaconf import DictConfig, OmegaConf
 
 from .config import program
 

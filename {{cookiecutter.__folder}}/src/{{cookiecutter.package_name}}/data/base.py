@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors.numpy import save
-
 from launcher import UserError
+from safetensors.numpy import save
 
 if TYPE_CHECKING:  # torch takes seconds to import, and making data needs none of it
     from .split import Split

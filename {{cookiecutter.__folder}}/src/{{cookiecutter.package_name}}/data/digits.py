@@ -1,7 +1,6 @@
 """Real handwritten digits, 8x8 pixels, that come with scikit-learn: no download, no account."""
 
 import numpy as np
-
 from launcher import UserError
 
 from .base import SPLITS, Arrays, PreparedData

@@ -7,7 +7,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-
 from launcher import UserError, storage
 
 from .base import Arrays, PreparedData

@@ -1,7 +1,6 @@
 """Synthetic scenes for segmentation and depth estimation: shapes that hide one another in haze."""
 
 import numpy as np
-
 from launcher import UserError
 
 from .base import SPLITS, Arrays, PreparedData

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from launcher import UserError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
-
-from launcher import UserError
 
 
 class Split(Dataset):

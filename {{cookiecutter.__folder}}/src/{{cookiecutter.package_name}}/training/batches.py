@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from launcher import UserError
 from torch import Tensor
 from torch.utils.data import DataLoader
-
-from launcher import UserError
 
 from .distributed import Processes
 

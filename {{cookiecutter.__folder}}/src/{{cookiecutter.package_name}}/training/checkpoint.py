@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import xxhash
-
 from launcher import UserError
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,11 @@ from types import FrameType
 from typing import Any
 
 import torch
+from launcher import UserError
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-
-from launcher import UserError
 
 from ..config import CheckpointConfig, Precision, TrainerConfig
 from .batches import batches, epoch_order, steps_per_epoch

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from launcher import UserError, storage
 from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-
-from launcher import UserError, storage
 
 from .checkpoint import CheckpointStore, load_checkpoint
 from .distributed import Processes
