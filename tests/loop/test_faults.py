@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from stage.github.hub import WorkflowRun
-from stage.google.vertex import CANCELLED, OVER, SUCCEEDED
+from stage.google.vertex import CANCELLED, FAILED, OVER, SUCCEEDED
 from stage.scene import Stage
 
 # Slow enough to be disturbed: a checkpoint every third step, and a thousand steps.
@@ -28,6 +28,17 @@ def test_preempted_twice_it_ends_with_the_same_bits(stage: Stage) -> None:
     assert len(json.loads(stage.results("disturbed")["attempts.json"])) == 3
     assert stage.weights_and_log("disturbed") == stage.weights_and_log("calm")
     assert stage.checkpoints("disturbed")
+
+
+def test_a_gpu_that_torch_cannot_use_ends_the_run_at_once_and_for_good(stage: Stage) -> None:
+    job = stage.start("old-driver", "cloud.machine=[l4,t4]")  # as in the configuration of every bake
+    stage.vertex.wait(job, {FAILED}, timeout=200)
+    said = "\n".join(job.lines())
+    assert "worker: Tesla T4, driver 535.247.01" in said
+    assert "built for CUDA 13" in said
+    assert "docs/cloud.md" in said
+    assert len(json.loads(stage.results("old-driver")["attempts.json"])) == 1
+    assert stage.outcome("old-driver")["state"] == "failed"
 
 
 def test_two_nodes_train_one_model(stage: Stage) -> None:

@@ -60,6 +60,12 @@ def test_the_job_is_the_pushed_image_by_digest_under_the_time_limit(stage: Stage
     assert spec["serviceAccount"] == stage.trainer.email
 
 
+def test_the_machine_is_the_first_that_a_new_account_may_have(pushed: WorkflowRun, job: TrainingJob) -> None:
+    machine = job.resource["jobSpec"]["workerPoolSpecs"][0]["machineSpec"]
+    assert "acceleratorType" not in machine  # the configuration says [l4, cpu]
+    assert re.search(r"\bl4\b.*quota", pushed.log)
+
+
 def test_it_trains_on_the_data_of_the_bucket(stage: Stage, job: TrainingJob) -> None:
     assert job.state == SUCCEEDED, "\n".join(job.lines())
     results = stage.results(run_id(job))

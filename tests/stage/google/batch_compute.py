@@ -44,7 +44,7 @@ def needs(instance: Any) -> dict[str, int]:
     if policy.machine_type.startswith(("n1-", "e2-")):
         number = cpus(policy.machine_type)
         wanted |= {f"{tier}CPUS": number, "CPUS_ALL_REGIONS": number}
-    if policy.boot_disk.type.startswith("pd-"):
+    if policy.boot_disk.type_.startswith("pd-"):
         wanted["SSD_TOTAL_GB"] = policy.boot_disk.size_gb
     return wanted
 

@@ -137,10 +137,10 @@ def _about_machine(policy: Any, where: str) -> Iterator[Violation]:
     disk = policy.boot_disk
     if disk.size_gb and disk.size_gb < SMALLEST_DISK:
         yield f"{where}.boot_disk.size_gb", f"{SMALLEST_DISK} are the least"
-    if HYPERDISK_ONLY.match(machine) and disk.type.startswith("pd-"):
-        yield f"{where}.boot_disk.type", f"{machine} takes no {disk.type}"
+    if HYPERDISK_ONLY.match(machine) and disk.type_.startswith("pd-"):
+        yield f"{where}.boot_disk.type", f"{machine} takes no {disk.type_}"
     for accelerator in policy.accelerators:
-        kind, count = accelerator.type, accelerator.count
+        kind, count = accelerator.type_, accelerator.count
         if machine in BUILT_IN:
             gpu, own = BUILT_IN[machine]
             if (kind.replace("-", "_").upper(), count) != (gpu, own):
@@ -155,5 +155,5 @@ def gpus(instance: Any) -> tuple[str, int]:
     if policy.machine_type in BUILT_IN:
         return BUILT_IN[policy.machine_type]
     for accelerator in policy.accelerators:
-        return accelerator.type.replace("-", "_").upper(), accelerator.count
+        return accelerator.type_.replace("-", "_").upper(), accelerator.count
     return "", 0
