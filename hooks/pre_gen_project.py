@@ -11,9 +11,11 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator
+from typing import Any
 
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
+QUESTIONS = ("project_name", "project_slug", "package_name", "description", "author_name", "region", "bucket")
 # Free text: what it is called in a sentence, and its longest.
 TEXTS = {
     "project_name": ("project name", 80),
@@ -75,8 +77,15 @@ REGIONS = {
 }
 
 
-def problems(answers: dict[str, str]) -> Iterator[str]:
+def problems(answers: dict[str, Any]) -> Iterator[str]:
     """Yields one sentence for each answer that cannot be used, in the order of the questions."""
+    for key in QUESTIONS:
+        if not isinstance(answers[key], str):  # YAML's yes, no, null and 2024, in a file of defaults
+            yield (
+                f"The answer {key} is {json.dumps(answers[key])}, which is no text: put it in quotes in your file of"
+                f' answers, as in {key}: "...".'
+            )
+            return
     for key, (what, longest) in TEXTS.items():
         yield from text_problems(what, answers[key], longest)
     slug, package, cloud = answers["project_slug"], answers["package_name"], answers["cloud"]
@@ -87,6 +96,11 @@ def problems(answers: dict[str, str]) -> Iterator[str]:
         )
     elif slug.replace("-", "_") in TAKEN.split():
         yield f"The project slug {slug!r} is the name of a dependency or folder: type another, such as '{slug}-training'."
+    elif answers["__folder"] != slug:  # cookiecutter does not derive it where a replay file lacks it
+        yield (
+            "The answers come from a replay file without this template's own variables: give them as `default_context:`"
+            " of a file for --config-file, with --no-input."
+        )
     # A longer name would push the import lines of the project's tests over its own linter's line length.
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", package):
         yield (

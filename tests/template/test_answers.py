@@ -1,10 +1,13 @@
 """Which answers are refused, which are taken, and that taken ones arrive unchanged."""
 
+import json
 import tomllib
 from pathlib import Path
 
 import pytest
-from baking import ROOT, RefusedError, bake_into, only_programs
+from baking import ROOT, RefusedError, bake_into, only_programs, template
+from cookiecutter.exceptions import FailedHookException
+from cookiecutter.main import cookiecutter
 
 REFUSED = {
     # free text
@@ -222,3 +225,48 @@ def assert_one_sentence(text: str) -> None:
     assert ": type " in text
     assert len(text) < 400
     assert text.isprintable() or text[:-1].isprintable()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("author_name: yes", "The answer author_name is true, which is no text: put it in quotes"),
+        ("description: null", "The answer description is null, which is no text"),
+        ("bucket: no", "The answer bucket is false, which is no text"),
+        ("project_name: 2024", "The project slug '2024' cannot name a folder"),
+    ],
+)
+def test_a_default_of_the_user_that_is_no_text_is_refused(
+    line: str, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "defaults.yaml").write_text(f"default_context:\n  {line}\n")
+    with pytest.raises(FailedHookException):
+        cookiecutter(
+            str(template()),
+            no_input=True,
+            config_file=str(tmp_path / "defaults.yaml"),
+            output_dir=str(tmp_path / "out"),
+        )
+    assert says in capfd.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_replay_file_with_nothing_but_the_answers_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answers = {
+        "project_name": "Leaf",
+        "project_slug": "leaf",
+        "package_name": "leaf",
+        "description": "Leaves.",
+        "author_name": "The authors",
+        "license": "MIT",
+        "cloud": "gcp",
+        "region": "us-central1",
+        "bucket": "leaf-bucket",
+    }
+    (tmp_path / "leaf.json").write_text(json.dumps({"cookiecutter": answers}))
+    with pytest.raises(FailedHookException):
+        cookiecutter(str(template()), replay=str(tmp_path / "leaf.json"), output_dir=str(tmp_path / "out"))
+    assert "--config-file" in capfd.readouterr().err
+    assert not list((tmp_path / "out").iterdir())

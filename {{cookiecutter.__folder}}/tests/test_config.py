@@ -13,6 +13,10 @@ REFUSED = [
     ("trainer.precision=fp8", "expected one of [fp32, bf16, fp16]"),
     ("model.width=3.5", "model.width=3.5 is a number; give a whole number"),
     ("restore.mode=both", "restore.mode=both is not a mode; choose continue or weights."),
+    ("+trainer.max_epoch=9", "There is no trainer.max_epoch; did you mean trainer.max_epochs?"),
+    ("model=null", "model=null names no file; give model=cnn | unet"),
+    ("data.classes=1", "data.classes=1 is too small; the least is 2."),
+    ("tracking.project=a/b", "tracking.project=a/b cannot name a project of wandb"),
 ]
 
 
@@ -42,6 +46,14 @@ def test_a_mistake_is_one_sentence_and_imports_no_torch(tmp_path, override, sent
         ("optimizer.lr=fast", "optimizer.lr=fast is text; give a number"),
         ("trainer.batch_size=0", "the least is 1"),
         ("trainer.accumulate=3", "equal parts"),
+        ("trainer.clip_norm=0", "trainer.clip_norm=0.0 leaves nothing of a gradient"),
+        ("optimizer.lr=nan", "optimizer.lr=nan is no number"),
+        ("optimizer.lr=-1", "optimizer.lr=-1 is too small; the least is 0."),
+        ("optimizer.weight_decay=-1e-2", "optimizer.weight_decay=-0.01 is too small"),
+        ("scheduler.warmup=2", "scheduler.warmup=2 is too large; the most is 1."),
+        ("data.fraction=1.5", "data.fraction=1.5 is too large; the most is 1."),
+        ("seed=99999999999999999999", "seed=99999999999999999999 is too large"),
+        ("data.seed=-1", "data.seed=-1 is too small"),
         ("trainer.device=tpu", "choose auto, cpu, cuda, mps"),
         ("run.id=a/b", "run.id=a/b cannot name a run"),
     ],

@@ -130,6 +130,26 @@ def test_data_with_more_classes_than_configured_is_not_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_empty_split_is_refused_by_name(tmp_path):
+    class Few(Digits):
+        def make(self):
+            splits, facts = super().make()
+            return splits | {"val": {key: array[:0] for key, array in splits["val"].items()}}, facts
+
+    with pytest.raises(UserError, match="The val split is empty, and it needs at least one sample"):
+        Few(**configured("digits", folder=str(tmp_path / "digits"))).prepare()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_set_that_is_a_link_to_a_larger_disk_stays_one(digits, tmp_path):
+    (tmp_path / "large").mkdir()
+    (tmp_path / "digits").symlink_to(tmp_path / "large/digits")
+    for _ in range(2):
+        Digits(**configured("digits", folder=str(tmp_path / "digits"))).prepare()
+    assert (tmp_path / "digits").is_symlink()
+    assert contents(tmp_path / "large/digits") == contents(digits.folder)
+
+
 def test_making_data_anew_replaces_all_of_the_old(tmp_path):
     data = Shapes(**configured("shapes", folder=str(tmp_path / "shapes"), scenes=12, size=8))
     data.folder.mkdir()

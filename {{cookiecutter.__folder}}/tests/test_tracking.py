@@ -4,6 +4,7 @@ import json
 
 import pytest
 import wandb
+from launcher import UserError
 
 from {{ cookiecutter.package_name }}.train import train
 
@@ -32,6 +33,27 @@ def tracked(small_config, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_MODE", "offline")
     return lambda *overrides: small_config("tracking=wandb", *overrides)
+
+
+@pytest.mark.parametrize("tags", ["[1,2]", f"[{'x' * 70}]"])
+def test_a_tag_that_wandb_would_refuse_is_refused_with_the_settings(small_config, tags):
+    with pytest.raises(UserError, match="is no tag; give words of up to 64 characters"):
+        small_config("tracking=wandb", f"tracking.tags={tags}")
+    assert small_config("tracking=wandb", "tracking.tags=['1',wide]").tracking.tags == ["1", "wide"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "sentence"),
+    [("Offline", "WANDB_MODE=Offline is no mode"), ("online", "there is no wandb key")],
+)
+def test_a_mode_that_cannot_work_is_refused_with_the_settings(
+    small_config, monkeypatch, tmp_path, mode, sentence
+):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))  # wherever this machine keeps a key
+    monkeypatch.setenv("WANDB_MODE", mode)
+    with pytest.raises(UserError, match=sentence):
+        small_config("tracking=wandb")
 
 
 def test_metrics_and_config_arrive_under_the_id_of_the_run(tracked, run_folder):

@@ -7,6 +7,8 @@ override must have the type of the value that the section's own YAML file gives.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -15,10 +17,12 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from launcher import UserError, hydra_program, identity
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+MAX_SEED = 10**18  # torch takes 64 bits, and each process adds its number
+MAX_DATA_SEED = 2**32 - 1  # what scikit-learn takes
 DEVICES = ("auto", "cpu", "cuda", "mps")
 RESTORE_MODES = ("continue", "weights")
 
@@ -98,15 +102,22 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: naming the key, its value and what would be right.
     """
+    for key, value in _numbers(config):
+        if math.isnan(value):
+            raise UserError(f"{key}=nan is no number that anything could be done with; give another.")
     if "device" in config:
         _check_device("device", config.device)
+    if "data" in config:
+        _check_range("data.seed", config.data.get("seed"), 0, MAX_DATA_SEED)
     if "trainer" in config:
-        _check_ranges(config)
+        _check_training(config)
 
 
-def _check_ranges(config: DictConfig) -> None:
+def _check_training(config: DictConfig) -> None:
+    from .training.tracking import check_tracking  # wandb's own rules stand beside what uses it
+
     trainer, checkpoint = config.trainer, config.checkpoint
-    least: dict[str, tuple[float | None, float]] = {
+    least: dict[str, tuple[Any, float]] = {
         "trainer.max_epochs": (trainer.max_epochs, 1),
         "trainer.batch_size": (trainer.batch_size, 1),
         "trainer.accumulate": (trainer.accumulate, 1),
@@ -115,9 +126,20 @@ def _check_ranges(config: DictConfig) -> None:
         "checkpoint.steps": (checkpoint.steps, 1),
         "checkpoint.keep": (checkpoint.keep, 1),
         "checkpoint.minutes": (checkpoint.minutes, 0),
-        "data.fraction": (config.data.get("fraction"), 0),
+        "optimizer.lr": (config.optimizer.get("lr"), 0),
+        "optimizer.weight_decay": (config.optimizer.get("weight_decay"), 0),
     }
-    _check_least(least)
+    for key, (value, bound) in least.items():
+        _check_range(key, value, bound)
+    for key in ("data.fraction", "scheduler.warmup", "scheduler.final"):
+        _check_range(key, OmegaConf.select(config, key), 0, 1)
+    if trainer.clip_norm is not None and trainer.clip_norm <= 0:
+        raise UserError(
+            f"trainer.clip_norm={trainer.clip_norm} leaves nothing of a gradient; give a number above 0, or null."
+        )
+    _check_range("seed", config.seed, -MAX_SEED, MAX_SEED)
+    if OmegaConf.is_interpolation(config.task, "outputs"):  # one output for each class of the data
+        _check_range("data.classes", config.data.get("classes"), 2)
     if trainer.batch_size % trainer.accumulate:
         raise UserError(
             f"trainer.batch_size={trainer.batch_size} does not split into trainer.accumulate="
@@ -130,12 +152,27 @@ def _check_ranges(config: DictConfig) -> None:
         raise UserError(
             f"restore.mode={config.restore.mode} is not a mode; choose {' or '.join(RESTORE_MODES)}."
         )
+    check_tracking(config.tracking)
 
 
-def _check_least(least: dict[str, tuple[float | None, float]]) -> None:
-    for key, (value, bound) in least.items():
-        if value is not None and not value >= bound:  # so that "nan" is refused too
-            raise UserError(f"{key}={value} is too small; the least is {bound}.")
+def _numbers(node: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Find all numbers with a fraction, by their keys."""
+    for key in node if isinstance(node, DictConfig) else ():
+        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, str(key)):
+            continue
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(node[key], float):
+            yield name, node[key]
+        yield from _numbers(node[key], name)
+
+
+def _check_range(key: str, value: Any, least: float, most: float = math.inf) -> None:
+    if not isinstance(value, int | float):
+        return
+    if value < least:
+        raise UserError(f"{key}={value} is too small; the least is {least}.")
+    if value > most:
+        raise UserError(f"{key}={value} is too large; the most is {most}.")
 
 
 def _check_device(key: str, device: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
     seed_everything(config.seed)  # the same weights in every process
     model = instantiate(config.model).to(processes.device)
     seed_everything(config.seed + processes.rank)  # but not the same dropout
-    optimizer = instantiate(config.optimizer)(model.parameters())
+    optimizer = made("optimizer", instantiate(config.optimizer), model.parameters())
     steps = settings.max_epochs * steps_per_epoch(len(train_data), settings.batch_size)
     return Trainer(
         settings=OmegaConf.to_object(config.trainer),  # type: ignore[arg-type]
@@ -119,13 +120,21 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
         model=model,
         task=instantiate(config.task),
         optimizer=optimizer,
-        scheduler=instantiate(config.scheduler)(optimizer, total_steps=steps),
+        scheduler=made("scheduler", instantiate(config.scheduler), optimizer, total_steps=steps),
         train_data=train_data,
         val_data=val_data,
         processes=processes,
         checkpoints=CheckpointStore(folder.checkpoints, config.checkpoint.keep),
         plain_config=plain(config),
     )
+
+
+def made(section: str, factory: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+    """Call what a section of the configuration names; what it refuses becomes one sentence."""
+    try:
+        return factory(*args, **settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{section} cannot be made from its settings: {error}.") from error
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

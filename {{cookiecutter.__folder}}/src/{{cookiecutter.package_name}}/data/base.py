@@ -84,7 +84,18 @@ class PreparedData(ABC):
 
     def _check(self, splits: dict[str, Arrays]) -> None:
         wanted = (self.channels, self.size, self.size)
-        for name, arrays in splits.items():
+        for name in SPLITS:
+            arrays = splits.get(name, {})
+            counts = {key: len(array) for key, array in arrays.items()}
+            if not counts.get("inputs"):
+                raise UserError(
+                    f"The {name} split is empty, and it needs at least one sample; give {type(self).__name__} more "
+                    f"data, or {name} a larger share of it."
+                )
+            if len(set(counts.values())) > 1:
+                raise UserError(
+                    f"The {name} arrays differ in their number of samples: {counts}; correct make()."
+                )
             shape = arrays["inputs"].shape[1:]
             if shape != wanted:
                 raise UserError(
@@ -100,9 +111,10 @@ class PreparedData(ABC):
                     )
 
     def _write(self, splits: dict[str, Arrays], info: dict) -> None:
-        parent = self.folder.absolute().parent
+        folder = self.folder.resolve()  # a link to a larger disk stays one
+        parent = folder.parent
         parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{self.folder.name}-", dir=parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as temporary:
             new = Path(temporary, "new")
             new.mkdir()
             for name in SPLITS:
@@ -111,9 +123,9 @@ class PreparedData(ABC):
             text = json.dumps(info, indent=2, sort_keys=True) + "\n"
             (new / "info.json").write_text(text, encoding="utf-8")
             # A rename, not a rewrite: a training that has the old files mapped keeps reading them.
-            if self.folder.exists():
-                os.rename(self.folder, Path(temporary, "old"))
-            shutil.move(new, self.folder)
+            if folder.exists():
+                os.rename(folder, Path(temporary, "old"))
+            shutil.move(new, folder)
 
     def split(self, name: str) -> "Split":
         """Open one split, `train`, `val` or `test`; `fraction` applies to `train` only.

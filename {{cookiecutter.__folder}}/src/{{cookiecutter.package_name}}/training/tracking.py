@@ -7,7 +7,13 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+from launcher import UserError
+from omegaconf import DictConfig
+
 log = logging.getLogger(__name__)
+
+# What wandb.Settings accepts, so that it can be refused without importing wandb, before torch.
+MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 
 
 class Tracker(Protocol):
@@ -18,6 +24,35 @@ class Tracker(Protocol):
     def log(self, step: int, values: dict[str, float]) -> None: ...
 
     def finish(self, exit_code: int) -> None: ...
+
+
+def check_tracking(settings: DictConfig) -> None:
+    """Refuse settings and variables of the environment that wandb would refuse when the model is built.
+
+    Raises:
+        UserError: naming the setting, and what would be right.
+    """
+    if not str(settings.get("_target_")).endswith(".tracking.Wandb"):
+        return
+    project = settings.project
+    if not 0 < len(project) <= 128 or set(project) & set("/\\#?%:"):
+        raise UserError(
+            f"tracking.project={project} cannot name a project of wandb; give up to 128 characters, none of /\\#?%: "
+            "(a team goes into tracking.entity)."
+        )
+    for tag in settings.tags:
+        if not isinstance(tag, str) or not 0 < len(tag) <= 64:
+            raise UserError(
+                f"tracking.tags: {tag} is no tag; give words of up to 64 characters, such as \"tracking.tags=['1']\"."
+            )
+    mode = os.environ.get("WANDB_MODE")
+    if mode and mode not in MODES:
+        raise UserError(f"WANDB_MODE={mode} is no mode of wandb; set it to online, offline or disabled.")
+    if mode in ("online", "run", "shared") and not _has_key():
+        raise UserError(
+            f"WANDB_MODE={mode}, but there is no wandb key; run `uv run wandb login`, set WANDB_API_KEY, or unset "
+            "WANDB_MODE to track offline."
+        )
 
 
 class NoTracker:
@@ -73,12 +108,18 @@ class Wandb:
             self._run.finish(exit_code=exit_code)
 
 
+def _has_key() -> bool:
+    import wandb
+
+    return wandb.login(prompt=False)
+
+
 def _mode_for_key(folder: Path) -> str:
     """Give online where there is a key that works, else offline: a run is worth more than its tracking."""
     import wandb
 
     try:
-        if wandb.login(prompt=False):
+        if _has_key():
             return "online"
         reason = "there is no wandb key"
     except wandb.Error as error:

@@ -31,10 +31,12 @@ def _check(words: Sequence[str]) -> str:
     """Ask the training of one list; give what it says of them, nothing where they are good."""
     here = project()
     path = [str(here.root / "src"), os.environ.get("PYTHONPATH", "")]
+    # The job has an environment of its own: how this machine tracks says nothing of it.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     done = subprocess.run(
         [sys.executable, "-m", f"{here.package}.train", "--check", *words],
         cwd=here.root,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+        env={**env, "PYTHONPATH": os.pathsep.join(filter(None, path))},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -8,8 +8,11 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ..errors import readers_may_leave
+from ..errors import UserError, readers_may_leave
 from ..project import enter, project
 from ..sweeps import optuna
 from . import parser
@@ -34,6 +37,7 @@ FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 SIGNALLED = 128  # an exit status above it says that a signal ended the program
 CHECK = "--check"
+NO_CHOICE = re.compile(r"|null|true|false|[-+.\d]+(e[-+]?\d+)?|\{.*\}", re.IGNORECASE)
 
 Check = Callable[[DictConfig], None]
 Program = Callable[[DictConfig], Any]
@@ -58,7 +62,8 @@ def hydra_program(
             try:
                 folder = root or project().root
                 enter(folder)
-                _run(config_name, folder / "configs", check, program)
+                with _somewhere_to_cache():
+                    _run(config_name, folder / "configs", check, program)
             except EXPECTED as error:
                 if FULL_ERROR:
                     raise
@@ -73,12 +78,25 @@ def hydra_program(
     return decorate
 
 
+@contextmanager
+def _somewhere_to_cache() -> Iterator[None]:
+    """Without a home that can be written, as in many containers, libraries fill stderr with where they could not write."""
+    if os.access(os.environ.get("HOME", ""), os.W_OK):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="cache-", ignore_cleanup_errors=True) as folder:
+        for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+            os.environ.setdefault(name, folder)
+        yield
+
+
 def _run(config_name: str, configs: Path, check: Check | None, program: Program) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(config_name, configs))
         return
     only_check = CHECK in sys.argv
     sys.argv = [word for word in sys.argv if word != CHECK]
+    refuse_choices(sys.argv[1:], configs)
 
     @functools.wraps(program)
     def checked(config: DictConfig) -> Any:
@@ -95,9 +113,23 @@ def _run(config_name: str, configs: Path, check: Check | None, program: Program)
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.raiseExceptions = False  # whoever read our output may leave; we go on
-    logging.getLogger("hydra").setLevel(logging.WARNING)
+    for chatty in ("hydra", "matplotlib"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and `explain` shortens
     hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(checked)()
+
+
+def refuse_choices(words: Sequence[str], configs: Path) -> None:
+    """Refuse `model=null` and `model=3`, for which Hydra has a traceback and no name.
+
+    Raises:
+        UserError: naming the word, and what there is to choose from.
+    """
+    for word in words:
+        group, _, value = word.lstrip("+").partition("=")
+        if NO_CHOICE.fullmatch(value) and group != "hydra" and (configs / group).is_dir():
+            known = " | ".join(sorted(path.stem for path in (configs / group).glob("*.yaml")))
+            raise UserError(f"{word} names no file; give {group}={known} (or ~{group}, where it may be missing).")
 
 
 def refuse(
