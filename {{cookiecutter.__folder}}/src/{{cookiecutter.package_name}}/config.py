@@ -104,7 +104,9 @@ def check(config: DictConfig) -> None:
     """
     for key, value in _numbers(config):
         if math.isnan(value):
-            raise UserError(f"{key}=nan is no number that anything could be done with; give another.")
+            raise UserError(
+                f"{key}=nan is no number that anything could be done with; give another."
+            )
     if "device" in config:
         _check_device("device", config.device)
     if "data" in config:

@@ -47,7 +47,9 @@ def check_tracking(settings: DictConfig) -> None:
             )
     mode = os.environ.get("WANDB_MODE")
     if mode and mode not in MODES:
-        raise UserError(f"WANDB_MODE={mode} is no mode of wandb; set it to online, offline or disabled.")
+        raise UserError(
+            f"WANDB_MODE={mode} is no mode of wandb; set it to online, offline or disabled."
+        )
     if mode in ("online", "run", "shared") and not _has_key():
         raise UserError(
             f"WANDB_MODE={mode}, but there is no wandb key; run `uv run wandb login`, set WANDB_API_KEY, or unset "

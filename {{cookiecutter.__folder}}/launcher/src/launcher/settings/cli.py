@@ -129,7 +129,9 @@ def refuse_choices(words: Sequence[str], configs: Path) -> None:
         group, _, value = word.lstrip("+").partition("=")
         if NO_CHOICE.fullmatch(value) and group != "hydra" and (configs / group).is_dir():
             known = " | ".join(sorted(path.stem for path in (configs / group).glob("*.yaml")))
-            raise UserError(f"{word} names no file; give {group}={known} (or ~{group}, where it may be missing).")
+            raise UserError(
+                f"{word} names no file; give {group}={known} (or ~{group}, where it may be missing)."
+            )
 
 
 def refuse(
