@@ -26,7 +26,7 @@ def status(project: BakedProject) -> str:
 
 def refused(project: BakedProject, *command: str, **env: str) -> str:
     """Runs what must fail with one sentence, and gives it."""
-    done = project.run(*command, check=False, **env)
+    done = project.run(*command, check=False, timeout=600, **env)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     return done.stderr
@@ -129,7 +129,9 @@ def test_a_tracking_mode_that_cannot_work_is_refused(
 def test_without_a_home_a_run_is_quiet(project: BakedProject, tmp_path: Path, home: str) -> None:
     env = {"HOME": home, "WANDB_MODE": "offline", "UV_CACHE_DIR": str(tmp_path / "uv")}
     program = str(project.folder / ".venv/bin/train")
-    done = project.run(program, f"run.root={tmp_path}", "run.id=homeless", *SHORT, **env)
+    done = project.run(
+        program, f"run.root={tmp_path}", "run.id=homeless", *SHORT, check=True, timeout=600, **env
+    )
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 2, done.stdout  # which run, and its one epoch
 
