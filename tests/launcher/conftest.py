@@ -21,10 +21,8 @@ def project_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project")
     jinja = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     package = TEMPLATE / "src/{{cookiecutter.package_name}}"
-    sources = {
-        path: f"src/demo/{path.name}"
-        for path in (package / "__init__.py", package / "config.py", package / "train.py")
-    }
+    heads = ("__init__.py", "config.py", "train.py", "training/__init__.py", "training/tracking.py")
+    sources = {package / name: f"src/demo/{name}" for name in heads}
     for name in ("pyproject.toml", "Dockerfile"):
         sources[TEMPLATE / name] = name
     for path in (TEMPLATE / "configs").rglob("*.yaml"):

@@ -32,6 +32,7 @@ class FakeBackend:
         left: what `leftovers` finds.
         clock: the provider's time.
         labels: of every job that is in `jobs` or was submitted.
+        detail: what the provider says of each.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -45,6 +46,7 @@ class FakeBackend:
     removed: list[str] = field(default_factory=list)
     clock: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)
     labels: dict[str, str] = field(default_factory=dict)
+    detail: str = ""
 
     def reference(self) -> str:
         return DIGEST.replace("@sha256:" + "1" * 64, ":main")
@@ -75,7 +77,7 @@ class FakeBackend:
             return None
         state, seconds = self.jobs[run_id]
         created = datetime(2026, 1, 1, tzinfo=UTC)
-        return Status(run_id, state, created, seconds, name="jobs/1", labels=self.labels)
+        return Status(run_id, state, created, seconds, "", self.detail, "jobs/1", self.labels)
 
     def logs(self, run_id: str) -> Iterator[str]:
         self._call("logs")

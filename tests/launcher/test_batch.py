@@ -124,7 +124,9 @@ def test_a_job_that_ran_into_its_time_limit_was_stopped(server):
     assert status_of(server, found(state="FAILED", status={"statusEvents": [over]})).state is State.stopped
 
 
-@pytest.mark.parametrize(("code", "ours"), [(50005, State.stopped), (1, State.failed), (None, State.failed)])
+@pytest.mark.parametrize(
+    ("code", "ours"), [(50005, State.stopped), (124, State.stopped), (1, State.failed), (None, State.failed)]
+)
 def test_what_the_job_does_not_tell_its_task_does(server, code, ours):
     ended = {"eventTime": "2026-01-01T11:00:00Z", "taskState": "FAILED", "taskExecution": {"exitCode": code}}
     task = {"status": {"statusEvents": [ended]}} if code else {}

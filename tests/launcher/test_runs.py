@@ -192,6 +192,21 @@ def test_a_run_that_lost_its_machine_is_shown_as_its_provider_tells(run, backend
     assert row(run("list"), "first")[-2:] == ["1.50", "4.50"]
 
 
+def test_a_run_that_lost_its_machine_is_stopped_for_good(run, backends, home):
+    records.write(str(home), record("first"))
+    backends["one"].jobs = {"first": (State.preempted, 1800.0)}
+    assert "is stopped: it waited for another machine" in run("stop", "first")
+    assert backends["one"].stopped == []  # there is no job that could be
+    assert (records.outcome(str(home), "first") or {})["state"] == "stopped"
+
+
+def test_what_waits_says_why(run, backends, home):
+    records.write(str(home), record("first"))
+    backends["one"].jobs = {"first": (State.queued, 0.0)}
+    backends["one"].detail = "RESOURCE_POOL_EXHAUSTED: no machine in us-central1-a"
+    assert "first waits: RESOURCE_POOL_EXHAUSTED: no machine in us-central1-a" in run("list")
+
+
 def test_stop_all_ends_everything_that_is_not_over_wherever_it_is(run, backends, home):
     records.write(str(home), record("first"))
     backends["one"].jobs = {"first": (State.running, 60.0), "old": (State.failed, 60.0)}

@@ -235,12 +235,26 @@ def test_a_failed_job_says_why_and_how_long_it_was_paid_for(server):
     assert status.url.endswith("/training/77?project=my-project")
 
 
-def test_a_job_that_ran_into_its_time_limit_was_stopped(server):
-    error = {"code": 4, "message": "Job exceeded its timeout."}
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        ({"code": 4, "message": "Job exceeded its timeout."}, State.stopped),
+        (
+            {"code": 3, "message": "The replica workerpool0-0 exited with a non-zero status of 124."},
+            State.stopped,
+        ),
+        (
+            {"code": 3, "message": "The replica workerpool0-0 exited with a non-zero status of 1."},
+            State.failed,
+        ),
+        ({"code": 8, "message": "Resources are insufficient in region: us-central1."}, State.preempted),
+    ],
+)
+def test_how_a_job_ended_is_in_its_error(server, error, state):
     server.say("GET", JOBS, {"customJobs": [found(state="FAILED", error=error)]})
     status = vertex.connect(cloud()).status("run-1")
     assert status is not None
-    assert (status.state, status.detail) == (State.stopped, error["message"])
+    assert (status.state, status.detail) == (state, error["message"])
 
 
 def test_a_job_that_waits_costs_nothing_and_one_that_runs_costs_until_now(server):

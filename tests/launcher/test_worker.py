@@ -123,14 +123,14 @@ def test_more_attempts_than_allowed_end_at_once(attempt, bucket, tmp_path):
 
 def test_near_the_time_limit_the_training_saves_and_the_run_is_over(attempt, bucket):
     script = WAITS.replace("sys.exit(143)", "print('saved') or sys.exit(143)")
-    assert attempt(script + "time.sleep(60)", max_seconds=4) == job.EXIT_FINAL
+    assert attempt(script + "time.sleep(60)", max_seconds=4) == job.EXIT_STOPPED
     assert bucket("outcome.json")["state"] == "stopped"
     assert "saved" in bucket("worker.log")
 
 
 def test_the_time_of_earlier_attempts_counts(attempt, bucket, tmp_path):
     storage.write_text(f"{tmp_path}/bucket/runs/a/attempts.json", '[{"seconds": 3000}]')
-    assert attempt("print('trained')", max_seconds=3000) == job.EXIT_FINAL
+    assert attempt("print('trained')", max_seconds=3000) == job.EXIT_STOPPED
     assert bucket("outcome.json")["state"] == "stopped"
     assert "trained" not in bucket("worker.log")
 

@@ -86,7 +86,7 @@ def test_a_job_without_a_machine_waits_and_says_why(stage: Stage) -> None:
     stage.batch.capacity.clear()
     job = stage.batch_job("nowhere", *ENDLESS)
     until = deadline(60)
-    while not re.search(r"nowhere\b.*\bqueued.*RESOURCE_POOL_EXHAUSTED", stage.run("runs", "list").stdout):
+    while not re.search(r"nowhere waits: .*RESOURCE_POOL_EXHAUSTED", stage.run("runs", "list").stdout):
         assert time.monotonic() < until, stage.run("runs", "list").stdout
     stage.run("runs", "stop", "nowhere")
     stage.batch.wait(job, {CANCELLED}, timeout=60)
@@ -106,8 +106,11 @@ def test_an_answer_that_is_lost_makes_no_second_job(stage: Stage) -> None:
 def test_the_provider_ends_a_job_that_does_not(stage: Stage) -> None:
     job = stage.batch_job("clock-batch", *ENDLESS, "cloud.max_hours=1")
     stage.batch.wait_for_line(job, r"epoch 2/", timeout=120)
+    until = deadline(60)
+    while not stage.checkpoints("clock-batch"):  # which is uploaded beside the training
+        assert time.monotonic() < until
+        time.sleep(0.2)
     job.settings = replace(job.settings, seconds_per_hour=1)  # and so an hour has passed
-    stage.batch.wait_for_line(job, r"epoch 2/", timeout=1)
     job.take_away(None, OVER_TIME)
     stage.batch.wait(job, {FAILED}, timeout=60)
     assert job.codes == [

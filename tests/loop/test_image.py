@@ -31,7 +31,7 @@ PLANTED = (
     "data/digits/arrays.npz",
     "data/gha-creds-1.json",
     "runs/first/checkpoints/step-1.pt",
-    "infra/token.pem",
+    "launcher/src/launcher/token.pem",
     "tests/.env",
     "configs/.env",
     "configs/cloud/my-project-0123456789ab.json",
@@ -46,7 +46,7 @@ PLANTED = (
 )
 # Torch's part of the lock is setuptools here, and the rest what Hydra needs, which comes as source: seconds to build.
 SMALL = {"torch": ["setuptools"], "all": ["setuptools", "antlr4-python3-runtime==4.9.3"]}
-BASE, ACCOUNT, TORCH, ALL, LAUNCHING, CODE = range(6)  # layers; that of WORKDIR, which is empty, comes last
+BASE, ACCOUNT, TORCH, ALL, LAUNCHER, CODE = range(6)  # layers; that of WORKDIR, which is empty, comes last
 
 
 def with_dependencies(project: BakedProject, torch: list[str], **kinds: list[str]) -> None:
@@ -131,7 +131,7 @@ def test_uv_is_the_one_the_tests_know(bake: Bake) -> None:
 def test_no_key_and_no_data_gets_in(small: BakedProject, tmp_path: Path) -> None:
     """In no layer: neither by name nor by content."""
     entries = list(images.contents("test-image:small", tmp_path))
-    found = {entry.name for layer, entry, _ in entries if layer >= LAUNCHING and entry.isfile()}
+    found = {entry.name for layer, entry, _ in entries if layer >= LAUNCHER and entry.isfile()}
     assert f"app/src/{small.package}/train.py" in found
     assert {"app/configs/train.yaml", "app/dvc.yaml", "app/.dvc/config", "app/pyproject.toml"} <= found
     assert "app/data/leaves.dvc" in found
@@ -141,16 +141,25 @@ def test_no_key_and_no_data_gets_in(small: BakedProject, tmp_path: Path) -> None
 
 
 def test_only_the_code_is_in_the_last_layers(small: BakedProject, tmp_path: Path) -> None:
-    """And all of it: what git tracks below src, configs and notebooks."""
+    """And all of it: what git tracks below src, configs and notebooks; below it the launcher's sources."""
     entries = [
-        entry for layer, entry, _ in images.contents("test-image:small", tmp_path) if layer >= LAUNCHING
+        (layer, entry)
+        for layer, entry, _ in images.contents("test-image:small", tmp_path)
+        if layer >= LAUNCHER
     ]
-    parts = ("src/", "configs/", "notebooks/")
-    tracked = {f"app/{path}" for path in small.files() if path.startswith(parts)}
     planted = {f"app/{name.format(package=small.package)}" for name in PLANTED}
     other = {"app/.dvc/config", "app/data/leaves.dvc", "app/dvc.yaml", "app/pyproject.toml"}
-    assert {entry.name for entry in entries if entry.isfile()} == (tracked - planted) | other
-    assert {(entry.uid, entry.gid) for entry in entries if entry.name.startswith("app")} == {(1000, 1000)}
+
+    def tracked(*parts: str) -> set[str]:
+        return {f"app/{path}" for path in small.files() if path.startswith(parts)} - planted
+
+    def held(number: int) -> set[str]:
+        return {entry.name for layer, entry in entries if layer == number and entry.isfile()}
+
+    assert held(LAUNCHER) == tracked("launcher/src/")
+    assert held(CODE) == tracked("src/", "configs/", "notebooks/") | other
+    owners = {(entry.uid, entry.gid) for _, entry in entries if entry.name.startswith("app")}
+    assert owners == {(1000, 1000)}
 
 
 def test_what_builds_is_not_in_what_runs(small: BakedProject, tmp_path: Path) -> None:
@@ -173,7 +182,7 @@ def test_it_runs_as_nobody_in_particular(small: BakedProject) -> None:
     config = images.settings("test-image:small")
     assert config["User"] == "1000:1000"
     assert config["WorkingDir"] == "/app"
-    assert config["Entrypoint"] == ["python", "-m", f"{small.package}.cloud.worker"]
+    assert config["Entrypoint"] == ["python", "-m", "launcher.worker"]
     assert config["Labels"] == {"org.opencontainers.image.revision": "0123abc"}
     script = "id -un; echo $HOME; touch /app/runs /app/src/new ~/new && ! touch /opt/venv/new && which python"
     run = containers.docker(
@@ -221,6 +230,16 @@ def test_a_change_of_the_code_moves_kilobytes(
     assert sum(moved.values()) < 100_000
     assert list(old)[:CODE] == list(new)[:CODE]
     assert list(old)[CODE] != list(new)[CODE]
+
+
+def test_a_new_launcher_leaves_the_code_where_it_is(small: BakedProject, copied: BakedProject) -> None:
+    path = copied.folder / "launcher/src/launcher/errors.py"
+    path.write_text(path.read_text() + "\n# a change\n")
+    images.build(copied.folder, "test-image:changed")
+    before, after = images.diff_ids("test-image:small"), images.diff_ids("test-image:changed")
+    assert [index for index, pair in enumerate(zip(before, after, strict=True)) if len(set(pair)) > 1] == [
+        LAUNCHER
+    ]
 
 
 def test_a_small_dependency_leaves_torch_where_it_is(

@@ -19,8 +19,8 @@ from world import NOW, OURS, attempt, job, note, outcome
     [
         (job("a", hours_ago=2.1), False),  # within the margin in which the provider ends it itself
         (job("a", hours_ago=2.2), True),
-        (job("a", State.queued, hours_ago=25.9), False),
-        (job("a", State.queued, hours_ago=26.1), True),
+        (job("a", State.queued, hours_ago=23.9), False),
+        (job("a", State.queued, hours_ago=24.1), True),  # cloud.max_wait_hours
         (job("a", State.succeeded, hours_ago=300), False),
         (job("a", labels=OURS, hours_ago=1.9), False),  # the record says two hours
         (job("a", labels=OURS, hours_ago=2.2), True),
@@ -37,6 +37,28 @@ def test_past_its_deadline_a_job_is_stopped(status, stopped, cloud, keep, sweep_
     assert troubles == []
     if stopped:
         assert outcome(home, "a") == "stopped"
+
+
+@pytest.mark.parametrize(("waits", "hours_ago"), [(2.0, 2.1), (0.0, 0.1), (30.0, 25.9)])
+def test_a_job_waits_for_a_machine_no_longer_than_it_was_told_to(waits, hours_ago, cloud, keep, sweep_up):
+    keep("a", hours_ago, max_wait_hours=waits)
+    cloud.statuses = [job("a", State.queued, hours_ago=hours_ago)]
+    said, _ = sweep_up()
+    assert said == (
+        [f"one: stopped run a: it has had no machine for {hours_ago} hours, and may wait for {waits:g}"]
+        if waits < hours_ago
+        else []
+    )
+
+
+def test_what_waits_after_a_preemption_waits_anew(cloud, keep, sweep_up, home):
+    keep("a", 10, max_wait_hours=3.0)
+    cloud.statuses = [job("a", State.queued, hours_ago=10, seconds=3600.0)]
+    note(home, "a", records.ATTEMPTS, [attempt(4, 3600)])  # so it was taken away three hours ago
+    cloud.clock -= timedelta(minutes=6)
+    assert sweep_up()[0] == []
+    cloud.clock += timedelta(minutes=12)
+    assert "it has had no machine for 3.1 hours" in sweep_up()[0][0]
 
 
 def test_waiting_for_a_machine_after_a_preemption_does_not_count(cloud, keep, sweep_up, home):

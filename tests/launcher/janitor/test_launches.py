@@ -111,6 +111,20 @@ def test_a_preempted_run_with_nothing_left_is_closed(seconds, noted, why, cloud,
     assert spent(home, made) == pytest.approx(seconds / 3600 * 3, abs=1e-3)
 
 
+def test_a_region_that_is_out_of_machines_is_asked_again_and_no_longer_than_was_allowed(
+    cloud, keep, sweep_up
+):
+    keep("a", 1.5, env={"RUN_MAX_ATTEMPTS": "3"}, max_wait_hours=6.0)
+    cloud.hidden = [preempted(seconds=0.0)]
+    for _ in range(2):  # the first launch was an attempt as well
+        assert "submitted again run a" in sweep_up()[0][0]
+    assert "all of its 3 attempts are used up" in sweep_up()[0][0]
+    keep("b", 6.1, env={"RUN_MAX_ATTEMPTS": "3"}, max_wait_hours=6.0)
+    cloud.hidden = [job("b", State.preempted, hours_ago=6.1, seconds=0.0)]
+    assert "closed run b: preempted, and it has had no machine for 6.1 hours" in sweep_up()[0][0]
+    assert len(cloud.submitted) == 2
+
+
 def test_a_job_that_its_provider_forgot_is_closed_and_counts_in_full(cloud, keep, sweep_up, home):
     made = keep("a", 25)
     assert sweep_up() == ([], [])

@@ -39,7 +39,8 @@ SECONDS_LABEL = "max-seconds"  # of running, from the provider's own start time
 LEAST_SECONDS = 60.0  # of running; with less left a machine would only start up
 
 # Exit statuses of the worker, so that a service can tell whether another attempt may help.
-EXIT_FINAL = 1  # bad settings, an error in the code, over a limit: it would only fail again
+EXIT_FINAL = 1  # bad settings, an error in the code: it would only fail again
+EXIT_STOPPED = 124  # at its time limit, as `timeout` of coreutils says it
 EXIT_RETRY = 75  # network or bucket trouble (EX_TEMPFAIL of sysexits.h)
 EXIT_PREEMPTED = 143  # SIGTERM: the machine was taken away
 

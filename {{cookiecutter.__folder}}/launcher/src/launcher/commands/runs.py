@@ -73,6 +73,7 @@ def show(arguments: argparse.Namespace, where: list[Place]) -> None:
         table.add_column(
             column, justify="left" if column in ("run", "where") else "right", overflow="fold"
         )
+    waiting = []
     for run in runs(where):
         record = run.record
         machine = f"{record.nodes} x {record.machine}{', spot' * record.spot}" if record else "?"
@@ -85,9 +86,12 @@ def show(arguments: argparse.Namespace, where: list[Place]) -> None:
             _usd(run.cost),
             _usd(run.remaining if record else None),
         )
+        if run.state == "queued" and run.status and run.status.detail:
+            waiting.append(f"{run.run_id} waits: {run.status.detail}")
     if table.row_count:
         # In a pipe nothing may be cut to the width of a terminal that is not there.
         Console(width=None if sys.stdout.isatty() else 200).print(table)
+        print("\n".join(waiting), end="\n" * bool(waiting))
     else:
         print("No run has been launched yet; `uv run launch --help` says how.")
 
@@ -135,8 +139,21 @@ def stop(arguments: argparse.Namespace, where: list[Place]) -> None:
 
 
 def _stop(run: Run) -> None:
+    from .. import records
+    from ..job import EXIT_STOPPED, State
+
     if run.over:
         print(f"Run {run.run_id} is not running ({run.state}).")
+        return
+    if (
+        run.state == State.preempted.value
+    ):  # no job is there to be stopped; now nobody submits it again
+        records.close(
+            run.place.home, run.run_id, State.stopped, EXIT_STOPPED, "stopped by a person"
+        )
+        print(
+            f"Run {run.run_id} is stopped: it waited for another machine, and is not tried again."
+        )
         return
     run.place.service.stop(run.run_id)
     print(

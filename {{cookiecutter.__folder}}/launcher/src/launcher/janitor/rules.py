@@ -20,7 +20,6 @@ GRACE = timedelta(minutes=15)  # between submitting a job and its record, at mos
 MARGIN = 600.0  # seconds past its limit in which a provider may end a job itself
 BACKSTOP = 24 * 3600.0  # seconds past its limit at which a job ends, however long it has waited
 PUSHED = timedelta(days=2)  # after which a commit that GitHub has not is not waited for
-PATIENCE = timedelta(days=7)  # with a place that has no machine for a preempted run
 
 
 class Verb(Enum):
@@ -85,6 +84,7 @@ def stop(view: View) -> Iterator[Action]:
         why = (
             _orphaned(view, found, launch)
             or _overdue(view.now, status, launch)
+            or _no_machine(view.now, status, launch)
             or _lingering(view.now, launch)
         )
         if why:
@@ -117,6 +117,21 @@ def _overdue(now: datetime, status: Status, launch: Launch | None) -> str:
     if age > allowed + BACKSTOP:
         return f"it was made {age / 3600:.1f} hours ago, and may run for {allowed / 3600:.2f}"
     return ""
+
+
+def _no_machine(now: datetime, status: Status, launch: Launch | None) -> str:
+    """A queue is no place to be forgotten in: once its owner no longer expects it, a machine would only cost."""
+    if not launch or launch.status is not status or status.state is not State.queued:
+        return ""
+    return _waited(now, launch)
+
+
+def _waited(now: datetime, launch: Launch) -> str:
+    hours = (now - launch.waiting_since).total_seconds() / 3600
+    most = launch.record.max_wait_hours
+    return f"it has had no machine for {hours:.1f} hours, and may wait for {most:g}" * (
+        hours > most
+    )
 
 
 def _lingering(now: datetime, launch: Launch | None) -> str:
@@ -209,9 +224,8 @@ def again(view: View) -> Iterator[Action]:
         elif starts >= (int(most) if most.isdigit() else 1):
             why = f"preempted, and all of its {starts} attempts are used up"
             yield Action(Verb.close, launch.place, what, why, launch)
-        elif view.now - launch.launched > PATIENCE + timedelta(seconds=_longest(record)):
-            why = f"preempted, and there was no machine for it for {PATIENCE.days} days"
-            yield Action(Verb.close, launch.place, what, why, launch)
+        elif waited := _waited(view.now, launch):
+            yield Action(Verb.close, launch.place, what, f"preempted, and {waited}", launch)
         else:
             why = f"preempted, with {left / 3600:.2f} of {record.max_hours:g} hours left"
             mark = f"{AGAIN}{resumed + 1}"

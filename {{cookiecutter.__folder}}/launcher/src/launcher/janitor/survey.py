@@ -85,6 +85,16 @@ class Launch:
         return records.seconds(self.attempts)
 
     @property
+    def waiting_since(self) -> datetime:
+        """When it began to wait for the machine that it has not got yet, or got last."""
+        if not self.attempts:
+            return self.launched
+        last = self.attempts[-1]
+        # Taken away without a word, it may have run for all of its time.
+        ran = timedelta(seconds=float(last.get("seconds") or self.record.max_hours * 3600))
+        return max(self.launched, datetime.fromisoformat(last["started"]) + ran)
+
+    @property
     def seconds(self) -> float:
         """How long it has been running and is paid for."""
         return self.status.seconds if self.status else self.noted_seconds

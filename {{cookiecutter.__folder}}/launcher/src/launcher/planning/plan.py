@@ -159,6 +159,7 @@ class Plan:
             labels=dict(job.labels),
             output=job.output,
             token=secrets.token_hex(4),
+            max_wait_hours=self.config.cloud.max_wait_hours,
         )
 
 

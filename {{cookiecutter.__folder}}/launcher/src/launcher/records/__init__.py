@@ -40,6 +40,7 @@ class Record:
         earlier_seconds: how long the run had been running when this launch continued it.
         job: the provider's name of the job; None until it was submitted.
         kind: train, sweep or notebook.
+        max_wait_hours: for a machine, before its first start and after each preemption.
         pull_request: number of the one that it was launched for.
         env, secrets, labels, output: of the job, so that it can be submitted again.
         token: tells two launches of one run in the same second apart.
@@ -76,6 +77,7 @@ class Record:
     labels: dict[str, str] = field(default_factory=dict)
     output: str | None = None
     token: str = ""
+    max_wait_hours: float = 24.0
 
     @property
     def key(self) -> str:

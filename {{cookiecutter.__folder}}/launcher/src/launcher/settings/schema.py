@@ -33,7 +33,7 @@ class CloudConfig:
     nodes: int = 1
     spot: bool = False
     max_hours: float = MISSING
-    max_wait_hours: float = 24.0  # for a machine; then the job is given up
+    max_wait_hours: float = 24.0  # for a machine; then the janitor ends the job
     max_cost_usd: float = MISSING
     max_month_usd: float = MISSING
     max_attempts: int = 1

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from ..errors import UserError
-from ..job import EXIT_FINAL, EXIT_RETRY, State
+from ..job import EXIT_FINAL, EXIT_RETRY, EXIT_STOPPED, State
 from ..records import CURVES, LOCAL_HOME, LOG
 from ..storage import StorageUnavailable, fetch, read_text
 from .attempts import Attempts
@@ -30,6 +30,13 @@ from .secrets import read_secrets
 from .settings import Settings
 from .sync import Mirror, final_patience
 from .trial import Trial
+
+# How the container ends for good; services tell a run that has failed from one that was ended by its limit.
+ENDS = {
+    State.succeeded.value: 0,
+    State.stopped.value: EXIT_STOPPED,
+    State.failed.value: EXIT_FINAL,
+}
 
 MARGIN = (
     10.0,
@@ -90,7 +97,7 @@ class Worker:
             if outcome := self.attempts.outcome():
                 self.log.say(f"nothing to do: the run has {outcome['state']}: {outcome['reason']}")
                 self._tell_again(outcome["state"])
-                return 0 if outcome["state"] == State.succeeded.value else EXIT_FINAL
+                return ENDS.get(outcome["state"], EXIT_FINAL)
             self._begin()
             env = self._prepare()
             return self._train(env)
@@ -257,12 +264,12 @@ class Worker:
         self.log.say(f"{state.value}: {reason}")
         trouble = self._publish_what_can_be()
         try:
-            self.attempts.close(state, EXIT_FINAL, reason)
+            self.attempts.close(state, ENDS[state.value], reason)
         except UserError as error:
             trouble = trouble or error
         if isinstance(trouble, StorageUnavailable):
             return self._end(EXIT_RETRY, f"the outcome cannot be noted: {trouble}")
-        return self._end(EXIT_FINAL, "another attempt would not help")
+        return self._end(ENDS[state.value], "another attempt would not help")
 
     def _retry(self, reason: str) -> int:
         """Another attempt may help, unless this was the last."""
@@ -275,7 +282,8 @@ class Worker:
             outcome = self._outcome_of_others()
         self.log.say(reason)
         if outcome:
-            return self._end(EXIT_FINAL, f"another node has noted: {outcome['reason']}")
+            status = ENDS.get(outcome["state"], EXIT_FINAL)
+            return self._end(status, f"another node has noted: {outcome['reason']}")
         return self._end(EXIT_RETRY, "another attempt may help")
 
     def _outcome_of_others(self) -> dict[str, str] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from ...job import State
+from ...job import EXIT_STOPPED, State
 
 STATES = {
     "QUEUED": State.queued,
@@ -37,7 +37,7 @@ def state(found: dict[str, Any], code: int | None = None) -> State:
         code: exit code of its task, where it is known otherwise than by the job's events.
     """
     ours = STATES.get(word(found), State.queued)
-    if ours is State.failed and OVER_TIME in (code, exit_code(last(found))):
+    if ours is State.failed and {OVER_TIME, EXIT_STOPPED} & {code, exit_code(last(found))}:
         return State.stopped
     return ours
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -10,7 +11,18 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import UserError
-from ...job import RUN_MAX_ATTEMPTS, Handle, Job, Kind, Leftover, Machine, Problem, State, Status
+from ...job import (
+    EXIT_STOPPED,
+    RUN_MAX_ATTEMPTS,
+    Handle,
+    Job,
+    Kind,
+    Leftover,
+    Machine,
+    Problem,
+    State,
+    Status,
+)
 from . import auth as google
 from . import doctor, entries, vertex_quotas, vertex_tuning
 from .backend import GoogleBackend
@@ -43,6 +55,9 @@ ABILITIES = ("SWEEPS", "NODES")
 # Of a container's exit statuses only these make the service start the job again, three times at most:
 # https://cloud.google.com/vertex-ai/docs/training/understanding-training-service#restarts
 RETRY_STATUS = 134
+ENDED_BY_WORKER = re.compile(
+    rf"exited with a non-zero status of {EXIT_STOPPED}\b"
+)  # in the service's words
 STOCK_OUT = "Resources are insufficient"  # so ends a job for which the region has, or has no longer, a machine
 
 
@@ -272,11 +287,12 @@ def _scheduling(job: Job) -> dict[str, Any]:
 
 def _state(found: dict[str, Any]) -> State:
     state = STATES.get(found.get("state", ""), State.queued)
-    if state is State.failed and STOCK_OUT in str((found.get("error") or {}).get("message")):
+    error = found.get("error") or {}
+    said = str(error.get("message"))
+    if state is State.failed and STOCK_OUT in said:
         return State.preempted
-    if state is State.failed and (found.get("error") or {}).get("code") == DEADLINE_EXCEEDED:
-        return State.stopped
-    return state
+    by_limit = error.get("code") == DEADLINE_EXCEEDED or ENDED_BY_WORKER.search(said)
+    return State.stopped if state is State.failed and by_limit else state
 
 
 def _has_ended(found: dict[str, Any]) -> bool:

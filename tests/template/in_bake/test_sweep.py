@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from launcher.sweeps.table import Trial, draw, ranked, report
 
-from {{ cookiecutter.package_name }}.train import train
+from PACKAGE.train import train
 
 from .conftest import SMALL
 
