@@ -15,7 +15,7 @@ SLUG = "{{ cookiecutter.project_slug }}"  # plain letters, digits and dashes: th
 CLOUD = "{{ cookiecutter.cloud }}"
 # What belongs to one cloud only. Everything else is in every project.
 ONLY = {
-    "gcp": "launcher/src/launcher/providers/google configs/cloud/vertex.yaml configs/cloud/batch.yaml docs/cloud.md .github/actions .github/workflows/train.yml .github/workflows/janitor.yml",
+    "gcp": "launcher/src/launcher/providers/google configs/cloud/vertex.yaml configs/cloud/batch.yaml docs/cloud.md docs/first-day.md .github/actions .github/workflows/train.yml .github/workflows/janitor.yml",
     "aws": "",
     "azure": "",
 }

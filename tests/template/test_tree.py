@@ -47,12 +47,12 @@ src/PACKAGE/training/tracking.py src/PACKAGE/training/weights.py
 tests/__init__.py tests/conftest.py tests/test_checkpoint.py tests/test_config.py
 tests/test_data.py tests/test_experiments.py tests/test_mnist.py
 tests/test_notebook.py tests/test_prepare.py tests/test_resume.py
-tests/test_tracking.py tests/test_training.py tests/wandb_file.py tests/test_sweep.py
+tests/test_tracking.py tests/test_training.py tests/wandb_file.py
 """
 # besides, where trainings run on Google Cloud
 GOOGLE_FILES = """
 .github/actions/cloud-login/action.yml .github/workflows/janitor.yml .github/workflows/train.yml
-configs/cloud/vertex.yaml configs/cloud/batch.yaml docs/cloud.md
+configs/cloud/vertex.yaml configs/cloud/batch.yaml docs/cloud.md docs/first-day.md
 """
 # of the launcher, which is copied as it is
 GOOGLE = "launcher/src/launcher/providers/google/"

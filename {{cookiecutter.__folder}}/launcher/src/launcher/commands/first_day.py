@@ -65,37 +65,34 @@ class Table:
         return sum(row[-1] == "**not**" for row in self.rows)
 
 
-def main(keep: bool = False) -> int:
+def main() -> int:
     """Do all of it; give how many things were not as this package says.
 
-    Args:
-        keep: leave the cloud as it was set up, instead of removing it at the end.
+    With KEEP=1 the cloud stays as it was set up, and with YES=1 nothing is asked.
 
     Raises:
-        UserError: it cannot begin: there is no image yet, or nothing to train on.
+        UserError: it cannot begin: nobody agrees, or there is no image yet.
     """
     from ..records.places import places
 
+    keep = bool(os.environ.get("KEEP"))
+    if not keep:
+        _ask()
+    where = [place for place in places() if place.cap]
     table = Table(lambda line: print(line, flush=True))
-    commit = git_state()["commit"] or "unknown"
-    table.row("project's commit", "", commit[:12])
-    try:
+    table.row("the project's commit", "", (git_state()["commit"] or "unknown")[:12])
+    for what in ("cloud setup", "cloud setup again"):
         said = _program("commands.setup", "setup")
-        if not table.row("cloud setup", "status 0", _last(said), said.returncode == 0):
+        if not table.row(what, "status 0", _last(said), said.returncode == 0):
+            print(f"\n{table.markdown()}\n")
             return table.wrong
-        again = _program("commands.setup", "setup")
-        table.row("cloud setup again", "status 0", _last(again), again.returncode == 0)
-        where = [place for place in places() if place.cap]
-        _need_image(where)
-        for place in where:
-            _train(place, table, "cpu", _cheapest(place, gpu=False))
-        _train_on_gpu(where, table)
-        _stop(where[0], table)
-        said = _program("commands.janitor", "--dry-run")
-        table.row(
-            "janitor --dry-run", "nothing to stop", _last(said), "would stop" not in said.stdout
-        )
-    finally:
+    _need_image(where)
+    launched: list[str] = []
+    try:
+        _try_all(where, table, launched)
+    finally:  # whatever has happened, nothing that was started here goes on
+        for run_id in launched:
+            _program("commands.runs", "stop", run_id)
         if not keep:
             said = _program("commands.setup", "destroy", YES="1")
             table.row("cloud destroy", "status 0", _last(said), said.returncode == 0)
@@ -104,6 +101,33 @@ def main(keep: bool = False) -> int:
         f"{table.wrong} of {len(table.rows)} not as we say. Please paste the table into an issue."
     )
     return table.wrong
+
+
+def _ask() -> None:
+    """Have a person agree to what will be gone."""
+    if os.environ.get("YES"):
+        return
+    print(
+        f"This trains for {CAP:g} USD at most, and then removes what `cloud setup` has made: images, identities and\n"
+        "GitHub's variables; the bucket stays. With KEEP=1 nothing is removed.\nType yes to go on: ",
+        end="",
+        flush=True,
+    )
+    if sys.stdin.readline().strip() != "yes":
+        raise UserError("Nothing was done.")
+
+
+def _try_all(where: list[Place], table: Table, launched: list[str]) -> None:
+    """Train on each backend without a GPU, on one GPU, and stop a job; note each run that was launched."""
+    for place in where:
+        _train(place, table, "cpu", _cheapest(place, gpu=False), launched)
+    _train_on_gpu(where, table, launched)
+    _stop(where[0], table, launched)
+    said = _program("commands.janitor", "--dry-run")
+    good = said.returncode == 0 and "would stop" not in said.stdout
+    table.row(
+        "janitor --dry-run", "nothing to stop", _last(said) if said.stdout else "nothing", good
+    )
 
 
 def _need_image(where: list[Place]) -> None:
@@ -127,7 +151,7 @@ def _cheapest(place: Place, gpu: bool) -> list[str]:
     from ..project import project
 
     found = []
-    for name in machines():
+    for name in machines(place.service_name):
         try:
             cost = price(place.service_name, name, project().region)
         except UserError:
@@ -137,11 +161,11 @@ def _cheapest(place: Place, gpu: bool) -> list[str]:
     return [name for _, name in sorted(found)]
 
 
-def _train_on_gpu(where: list[Place], table: Table) -> None:
+def _train_on_gpu(where: list[Place], table: Table, launched: list[str]) -> None:
     """Train on the cheapest GPU that the account may have, wherever that is."""
     for place in where:
         names = _cheapest(place, gpu=True)
-        done = _launch(place, f"first-day-gpu-{make_run_id()[-4:]}", names, SHORT)
+        done = _launch(place, "gpu", names, SHORT, launched)
         if done.returncode == 0:
             _watch(place, table, _run_id(done.stdout), "gpu")
             return
@@ -149,8 +173,8 @@ def _train_on_gpu(where: list[Place], table: Table) -> None:
     table.row("any GPU", "quota for one", "none: ask for quota, as the rows above say", None)
 
 
-def _train(place: Place, table: Table, what: str, names: list[str]) -> None:
-    done = _launch(place, f"first-day-{what}-{make_run_id()[-4:]}", names[:1], SHORT)
+def _train(place: Place, table: Table, what: str, names: list[str], launched: list[str]) -> None:
+    done = _launch(place, what, names[:1], SHORT, launched)
     if table.row(f"{place.name}: launch on {what}", "status 0", _last(done), done.returncode == 0):
         _watch(place, table, _run_id(done.stdout), what)
 
@@ -207,11 +231,9 @@ def _watch(place: Place, table: Table, run_id: str, what: str) -> None:
     )
 
 
-def _stop(place: Place, table: Table) -> None:
+def _stop(place: Place, table: Table, launched: list[str]) -> None:
     """Stop a job that would go on for ever."""
-    done = _launch(
-        place, f"first-day-stop-{make_run_id()[-4:]}", _cheapest(place, gpu=False)[:1], ENDLESS
-    )
+    done = _launch(place, "stop", _cheapest(place, gpu=False)[:1], ENDLESS, launched)
     if not table.row(
         f"{place.name}: launch to be stopped", "status 0", _last(done), done.returncode == 0
     ):
@@ -226,8 +248,10 @@ def _stop(place: Place, table: Table) -> None:
 
 
 def _launch(
-    place: Place, run_id: str, machines: list[str], settings: tuple[str, ...]
+    place: Place, what: str, machines: list[str], settings: tuple[str, ...], launched: list[str]
 ) -> subprocess.CompletedProcess[str]:
+    run_id = f"first-day-{what}-{make_run_id()[-4:]}"
+    launched.append(run_id)  # before, for it may be at work although its launch has failed
     cloud = (
         *(f"cloud={place.name}", f"cloud.machine=[{','.join(machines)}]", f"run.id={run_id}"),
         *(

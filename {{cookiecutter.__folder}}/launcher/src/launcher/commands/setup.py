@@ -1,4 +1,4 @@
-"""`uv run cloud setup|destroy`: prepares the cloud and the GitHub repository for this project, and takes it back."""
+"""`uv run cloud setup|destroy|first-day`: prepares cloud and repository for this project, takes it back, tries it all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..providers import folder
 
 
 def main() -> None:
-    """Run the script of the project's cloud; its settings are environment variables, as its head says."""
+    """Run what is typed; settings are environment variables, as the heads of the scripts say."""
     parser = argparse.ArgumentParser(prog="cloud", description=(__doc__ or "").split(": ")[1])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
@@ -23,10 +23,18 @@ def main() -> None:
             "prepare project and repository; again whenever you like (PROJECT=..., DRY_RUN=1)",
         ),
         ("destroy", "remove what setup made, after asking; the data only with DATA=delete"),
+        (
+            "first-day",
+            "try it all on a real account for 2 USD at most (PROJECT=..., KEEP=1, YES=1)",
+        ),
     ):
         commands.add_parser(name, help=text, description=text)
     command = parser.parse_args().command
     try:
+        if command == "first-day":
+            from . import first_day
+
+            sys.exit(1 if first_day.main() else 0)
         run(command)
     except UserError as error:
         sys.exit(str(error))
