@@ -136,7 +136,7 @@ def test_a_page_that_was_left_open_does_not_keep_it(start):
 def test_at_its_time_limit_it_ends_whoever_is_there(start):
     running = start(idle=600, seconds=30)
     status, said = running.end()
-    assert status == 1, said
+    assert status == 124, said
     assert running.outcome["state"] == "stopped"
 
 
