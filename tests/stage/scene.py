@@ -216,6 +216,10 @@ def accounts(setup: Setup, known: Identity, email: str) -> tuple[Account, Accoun
         found.append(known.account(each, *sorted(roles), repository=each == email))
         found[-1].grants = grants(setup.project, each)
     launcher, trainer = found
+    for kind, name in setup.resources:
+        if kind == "repository":
+            may = setup.project.roles(kind, name)
+            trainer.granted[name] = {role for role, who in may if who == f"serviceAccount:{trainer_email}"}
     acting = setup.project.roles("account", trainer_email)
     launcher.granted[trainer_email] = {role for role, who in acting if who == f"serviceAccount:{email}"}
     return launcher, trainer

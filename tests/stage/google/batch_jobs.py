@@ -19,10 +19,12 @@ from stage.google.batch_rules import gpus
 from stage.google.identity import Identity
 from stage.google.vertex_hosts import options
 from stage.google.vertex_log import now
+from stage.google.vertex_rules import DOCKER_HUB
 
 SUCCEEDED, FAILED, CANCELLED = "SUCCEEDED", "FAILED", "CANCELLED"
 OVER = (SUCCEEDED, FAILED, CANCELLED)
 PREEMPTED, OVER_TIME = 50001, 50005
+PULL = "artifactregistry.repositories.downloadArtifacts"
 # What comes with batch-cos, and the newest CUDA of a branch of drivers:
 # https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/index.html#id5
 USUAL_DRIVER = "580.173.02"  # https://github.com/DataBiosphere/leonardo/pull/4922
@@ -173,14 +175,17 @@ class BatchJob:
 
     def _machine_fails(self) -> str:
         """Why its machine would never do anything."""
-        if problem := containers.pull(self.spec.runnables[0].container.image_uri):
-            return f"Failed to pull the image: {problem}"
         account = self.settings.identity.accounts.get(self.account)
         if account is None or not account.allows("batch.states.report"):
             # https://docs.cloud.google.com/batch/docs/troubleshooting#vm-reporting-timeout: what is told of machines
             # whose account lacks roles/batch.agentReporter
             return "no VM has agent reporting correctly within the time window 1080 seconds"
-        return ""
+        image = self.spec.runnables[0].container.image_uri
+        # Its machines reach what its account may: https://docs.cloud.google.com/batch/docs/create-run-job-custom-service-account
+        if not DOCKER_HUB.fullmatch(image) and not account.allows(PULL, image.split("/")[-2]):
+            return f'Failed to pull the image: denied: Permission "{PULL}" denied on {image}'
+        problem = containers.pull(image)
+        return f"Failed to pull the image: {problem}" if problem else ""
 
     def _attempts(self) -> None:
         while True:

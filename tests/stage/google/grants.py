@@ -39,7 +39,10 @@ ROLES = {
         *("serviceusage.quotas.get", "serviceusage.services.get", "serviceusage.services.use"),
     },
     "roles/iam.serviceAccountUser": {"iam.serviceAccounts.actAs"},
-    "roles/artifactregistry.writer": {"artifactregistry.repositories.uploadArtifacts"},
+    "roles/artifactregistry.reader": {"artifactregistry.repositories.downloadArtifacts"},
+    "roles/artifactregistry.writer": {
+        f"artifactregistry.repositories.{verb}Artifacts" for verb in ("download", "upload")
+    },
     "roles/viewer": {
         *SEE_JOBS,
         *SEE_BATCH,

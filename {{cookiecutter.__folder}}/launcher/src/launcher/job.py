@@ -1,6 +1,6 @@
 """The words of launching: what a job is, and what each provider's backend can do with one.
 
-Nothing here, or anywhere in `cloud/`, imports torch: a launch must answer at once.
+Nothing here, or anywhere in this package, imports torch: a launch must answer at once.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ RUN_IDLE_SECONDS = "RUN_IDLE_SECONDS"  # after which a notebook that nobody uses
 # what is this project's, and how long it may be there: the record may be missing.
 RUN_LABEL = "run"
 SECONDS_LABEL = "max-seconds"  # of running, from the provider's own start time
+
+# What of a project is code: what an archive holds that is laid over an image.
+CODE_PARTS = ("src", "launcher", "configs", "dvc.yaml", "dvc.lock")
 
 LEAST_SECONDS = 60.0  # of running; with less left a machine would only start up
 

@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
@@ -86,15 +87,17 @@ def _read(root: Path) -> Project:
     return Project(root, **{name: table[name] for name in names})
 
 
-def _table(path: Path) -> dict[str, str]:
+def _table(path: Path) -> dict[str, Any]:
     """Give the table of a file; empty where there is no file, or none in it."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
         return {}
     try:
-        return tomllib.loads(text).get("tool", {}).get("launcher", {})
+        tool = tomllib.loads(text).get("tool")
     except tomllib.TOMLDecodeError as error:
         if "[tool.launcher]" not in text:  # somebody else's file, further up
             return {}
         raise UserError(f"{path} is no valid TOML: {error}.") from error
+    table = tool.get("launcher") if isinstance(tool, dict) else None
+    return table if isinstance(table, dict) else {}

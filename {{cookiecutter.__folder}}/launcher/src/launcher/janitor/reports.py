@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import records
 from ..job import Kind, State
+from ..providers import browse
 from ..storage import read_text
 from .github import COMMIT
 from .report import Facts, headline, markdown
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from .github import GitHub
     from .survey import Launch
 
-BROWSER = "https://console.cloud.google.com/storage/browser"
 STATES = {State.succeeded.value: "success", State.failed.value: "failure"}
 
 
@@ -47,7 +47,6 @@ def gather(home: str, launch: Launch) -> Facts:
     record = launch.record
     metrics = _parse(read_text(f"{folder}/{records.METRICS}", patience=records.PATIENCE) or "")
     lines = read_text(f"{folder}/{records.CURVES}", patience=records.PATIENCE) or ""
-    scheme, _, path = folder.partition("://")
     return Facts(
         run_id=record.run_id,
         state=launch.end,
@@ -59,7 +58,7 @@ def gather(home: str, launch: Launch) -> Facts:
         usd=record.cost(launch.seconds),
         commit=record.commit or "",
         settings=[word for word in record.args if not word.startswith("run.id=")],
-        results=f"{BROWSER}/{path}" if scheme == "gs" else "",
+        results=browse(folder),
         job=record.url,
     )
 

@@ -1,6 +1,6 @@
 """The working tree's code as a small archive: `launch code=worktree` lays it over the image.
 
-It holds what git tracks or would add of `PARTS`, and nothing else: no data, no results, no credentials. The same
+It holds what git tracks or would add of `CODE_PARTS`, and nothing else: no data, no results, no credentials. The same
 files give the same bytes, so the archive is named by its digest, and uploaded once.
 """
 
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..identity import git
+from ..job import CODE_PARTS
 from ..storage import StorageUnavailable, list_files, store
 
-PARTS = ("src", "launcher", "configs", "dvc.yaml", "dvc.lock")
 PATIENCE = 30.0  # seconds
 LARGEST = 10 * 2**20  # bytes; code is a hundredth of that, so more is a mistake
 
@@ -80,7 +80,7 @@ def _files(root: Path) -> list[str]:
         "--exclude-standard",
         "-z",
         "--",
-        *PARTS,
+        *CODE_PARTS,
     )
     if listed is None:
         raise UserError("code=worktree asks git which files are code: run `git init` here first.")

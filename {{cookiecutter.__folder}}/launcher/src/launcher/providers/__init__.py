@@ -84,6 +84,12 @@ def folder(cloud: str) -> str:
     return package
 
 
+def browse(uri: str) -> str:
+    """Give the page on which people see what is at an address in a bucket; empty where there is none."""
+    package = folder(project().cloud)
+    return importlib.import_module(package).browse(uri) if package else ""
+
+
 def secret_reader() -> Callable[[str], str]:
     """Give what reads a secret of the project's cloud by its name.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 
 from hydra.errors import (
@@ -18,6 +19,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from ..errors import UserError
 
+BEFORE_QUOTE = re.compile(r'(\\*)("|\Z)')
 EXPECTED = (UserError, HydraException, OmegaConfBaseException)
 
 
@@ -68,8 +70,9 @@ def nearest(name: str, known: Sequence[str]) -> str:
 def _quoted(key: str, value: str) -> str:
     """Quote a value for Hydra, and the whole word for a shell."""
     plain = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
-    escaped = plain.replace("\\", "\\\\").replace('"', '\\"').replace("'", "'\\''")
-    return f"'{key}=\"{escaped}\"'"
+    # Hydra takes a backslash for itself, but not before a quote, where it wants two.
+    escaped = BEFORE_QUOTE.sub(lambda found: 2 * found[1] + (found[2] and '\\"'), plain)
+    return "'{}=\"{}\"'".format(key, escaped.replace("'", "'\\''"))
 
 
 def _explain_instantiation(error: InstantiationException) -> str:

@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 
 from ..errors import UserError
-from ..planning.code import PARTS
+from ..job import CODE_PARTS
 from ..storage import fetch
 
 
 def lay(uri: str, root: Path) -> None:
-    """Replace what the archive holds of `PARTS` below `root`.
+    """Replace what the archive holds of `CODE_PARTS` below `root`.
 
     Args:
         uri: <bucket>/code/<sha256>.tar.gz.
@@ -56,7 +56,7 @@ def _unpack(packed: Path, folder: Path, uri: str) -> None:
 
 def _is_code(member: tarfile.TarInfo) -> bool:
     first, *inner = member.name.split("/")
-    return first in PARTS and ".." not in inner and (member.isfile() or member.isdir())
+    return first in CODE_PARTS and ".." not in inner and (member.isfile() or member.isdir())
 
 
 def _replace(new: Path, old: Path) -> None:

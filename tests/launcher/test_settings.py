@@ -1,0 +1,203 @@
+"""What a person types is read as they meant it, or refused in a sentence that says what to type."""
+
+import argparse
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+from baking import ROOT
+from launcher.errors import UserError
+from launcher.settings.examples import check_config, check_types
+from launcher.settings.explain import nearest, unreadable
+from launcher.settings.parser import SHELL_COMPLETION, TextHelpParser
+from omegaconf import OmegaConf
+
+
+class Lazy:
+    """As Hydra's own help of one option: no text, but becomes some."""
+
+    def __repr__(self) -> str:
+        return "Install"
+
+
+class StrictParser(argparse.ArgumentParser):
+    """As argparse is since Python 3.14: it looks into a help as the option is added."""
+
+    def add_argument(self, *names, **options):
+        if "%" in options.get("help", ""):
+            raise ValueError("badly formed help string")
+        return super().add_argument(*names, **options)
+
+
+def test_a_help_that_is_no_text_breaks_a_new_python_and_not_us():
+    class Mended(TextHelpParser, StrictParser):
+        """Ours, on the argparse of Python 3.14."""
+
+    with pytest.raises(TypeError):
+        StrictParser().add_argument("--shell-completion", help=Lazy())
+    parser = Mended()
+    parser.add_argument("--shell-completion", help=Lazy())
+    parser.add_argument("--other", help="as it is")
+    assert SHELL_COMPLETION in parser.format_help()
+    assert "as it is" in parser.format_help()
+
+
+def test_hydra_makes_its_parser_of_ours():
+    from hydra._internal import utils  # only here: what we reach into is what this test is of
+    from launcher.settings import cli
+
+    assert cli.parser
+    assert isinstance(utils.get_args_parser(), TextHelpParser)
+
+
+# What cannot be read
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "s3://bucket/a b",
+        "a,b",
+        'say "hello"',
+        "it's",
+        "C:\\temp\\",
+        "{x}",
+        "$HOME",
+        "100%",
+        "a=b=c",
+        "[1",
+    ],
+)
+def test_what_is_advised_is_read_as_what_was_meant(value: str):
+    """By a shell and by Hydra's own parser, one after the other."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    said = unreadable(f"a.b={value}")
+    advised = re.search(r"as in (.*)\.$", said)
+    assert advised, said
+    word = subprocess.run(
+        ["sh", "-c", f"printf %s {advised[1]}"], capture_output=True, text=True, check=True
+    ).stdout
+    read = OverridesParser.create().parse_override(word)
+    assert (read.key_or_group, read.value()) == ("a.b", value)
+
+
+def test_a_home_that_the_shell_leaves_is_put_in(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert 'a.b="/home/me/data"' in unreadable("a.b=~/data")
+
+
+@pytest.mark.parametrize("word", ["trainer", "=5", " =5"])
+def test_a_word_without_a_name_or_a_value_is_told_the_form(word: str):
+    assert "write name=value" in unreadable(word)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "end"),
+    [
+        ("trainer.lr", ["trainer.lt", "data.x"], "; did you mean trainer.lt?"),
+        ("zzz", ["b", "a"], "; there are a, b."),
+        ("zzz", [], "."),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_or_all(name: str, known: list[str], end: str):
+    assert nearest(name, known) == end
+
+
+# What is read, and wrong
+
+
+@dataclass
+class Inner:
+    depth: int = 1
+
+
+@dataclass
+class Outer:
+    width: int = 1
+    inner: Inner = field(default_factory=Inner)
+
+
+def unknown(words: dict) -> str:
+    config = OmegaConf.create({"model": OmegaConf.structured(Outer)})
+    OmegaConf.set_struct(config, False)
+    for key, value in words.items():
+        OmegaConf.update(config, key, value, force_add=True)
+    with pytest.raises(UserError) as refused:
+        check_config(config, {}, ROOT)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("model.widht", "model.width"), ("model.inner.dept", "model.inner.depth")],
+)
+def test_a_name_added_to_a_typed_section_is_refused_however_deep(key: str, meant: str):
+    assert unknown({key: 3}) == f"There is no {key}; did you mean {meant}?"
+
+
+def test_names_of_a_section_without_a_type_are_its_owners():
+    config = OmegaConf.create({"mine": {"anything": 1, "more": {"deep": "x"}}})
+    check_config(config, {}, ROOT)
+
+
+def test_a_missing_value_is_asked_for_by_name():
+    config = OmegaConf.create({"data": {"folder": "???"}, "b": "???"})
+    with pytest.raises(UserError, match=r"^Give a value for b, data.folder, for example b=\.\.\.$"):
+        check_config(config, {}, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("example", "actual"),
+    [
+        ({"a": 1.5}, {"a": 2}),
+        ({"a": None}, {"a": "anything"}),
+        ({"a": [1]}, {"a": []}),
+        ({"a": {"b": 1}}, {"a": {"b": 2, "c": "new"}}),
+        ({"a": "${b}", "b": 1}, {"a": "text", "b": 1}),
+        ({"a": 1}, {}),
+    ],
+)
+def test_what_fits_its_example_passes(example: dict, actual: dict):
+    check_types("x", OmegaConf.create(example), OmegaConf.create(actual))
+
+
+@pytest.mark.parametrize(
+    ("example", "actual", "named"),
+    [
+        ({"a": 1}, {"a": 1.5}, "x.a=1.5"),
+        ({"a": 1}, {"a": True}, "x.a=True"),
+        ({"a": 1.5}, {"a": True}, "x.a=True"),
+        ({"a": "t"}, {"a": 3}, "x.a=3"),
+        ({"a": [1]}, {"a": 1}, "x.a=1"),
+        ({"a": {"b": 1}}, {"a": {"b": "t"}}, "x.a.b=t"),
+        ({"a": {"b": 1}}, {"a": 3}, "x.a=3"),
+        ({"a": 1}, {"a": None}, "x.a=None"),
+    ],
+)
+def test_what_does_not_is_named_with_what_would(example: dict, actual: dict, named: str):
+    with pytest.raises(UserError) as refused:
+        check_types("x", OmegaConf.create(example), OmegaConf.create(actual))
+    assert str(refused.value).startswith(f"{named} is ")
+
+
+def test_a_python_that_looks_into_helps_starts_every_command(project):
+    """The whole program, with argparse as Python 3.14 has it, where this Python is an older one."""
+    strict = (
+        "import argparse, runpy, sys\n"
+        "plain = argparse.ArgumentParser._get_formatter\n"
+        "add = argparse._ActionsContainer.add_argument\n"
+        "def strict(self, *names, **options):\n"
+        "    '%' in options.get('help', '')\n"
+        "    return add(self, *names, **options)\n"
+        "argparse._ActionsContainer.add_argument = strict\n"
+        "sys.argv = ['launch', '--cfg', 'job']\n"
+        "runpy.run_module('launcher.commands.launch', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", strict], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cloud:" in done.stdout
