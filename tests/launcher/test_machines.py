@@ -13,8 +13,13 @@ REGION = "us-central1"
 
 def settings(machine, **cloud):
     given = {
-        **{"backend": "vertex", "region": REGION, "machine": machine, "spot": True, "nodes": 1},
-        **{"max_hours": 1.0, "max_cost_usd": 100.0},
+        "backend": "vertex",
+        "region": REGION,
+        "machine": machine,
+        "spot": True,
+        "nodes": 1,
+        "max_hours": 1.0,
+        "max_cost_usd": 100.0,
     }
     return OmegaConf.create({"cloud": {**given, **cloud}})
 
@@ -28,9 +33,7 @@ def allowing(**counts):
 def test_the_first_that_the_account_may_have_is_taken_and_the_others_are_explained():
     choice = choose(settings(["l4", "t4", "cpu"]), 1, 1, allowing(t4=1))
     assert choice.name == "t4"
-    assert choice.passed == (
-        f"l4: the account's quota allows 0 on spot in {REGION}, and 1 is needed",
-    )
+    assert choice.passed == (f"l4: the account's quota allows 0 on spot in {REGION}, and 1 is needed",)
     assert choice.text().startswith("chosen    t4 (l4: ")
 
 

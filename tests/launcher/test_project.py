@@ -10,9 +10,7 @@ from launcher import providers
 from launcher.errors import UserError
 from launcher.planning.training import check_training
 
-TABLE = (
-    '[tool.launcher]\npackage = "p"\nslug = "s"\ncloud = "gcp"\nregion = "r"\nbucket = "gs://b"\n'
-)
+TABLE = '[tool.launcher]\npackage = "p"\nslug = "s"\ncloud = "gcp"\nregion = "r"\nbucket = "gs://b"\n'
 FIND = here.find_root  # before each test puts another in its place
 
 
@@ -37,7 +35,9 @@ def test_files_of_others_on_the_way_up_are_passed(root: Path, other: str):
 
 
 def test_without_one_the_sentence_says_where_to_start(tmp_path: Path):
-    with pytest.raises(UserError, match=r"belongs to no project: start this in a folder whose pyproject.toml"):
+    with pytest.raises(
+        UserError, match=r"belongs to no project: start this in a folder whose pyproject.toml"
+    ):
         FIND(tmp_path)
 
 
@@ -95,7 +95,7 @@ def test_a_cloud_without_a_provider_has_no_folder_and_no_secrets(monkeypatch: py
     assert providers.folder("aws") == providers.folder("") == ""
     aws = here.Project(Path(), "p", "s", "aws", "r", "b")
     monkeypatch.setattr(providers, "project", lambda: aws)
-    with pytest.raises(UserError, match="leave cloud.secrets empty"):
+    with pytest.raises(UserError, match=r"leave cloud\.secrets empty"):
         providers.secret_reader()
     with pytest.raises(UserError, match="There is no backend vertex"):
         providers.find("vertex")
@@ -112,7 +112,9 @@ def training(project: Path) -> Path:
 
 def test_what_the_training_refuses_is_told_in_its_words(training: Path, monkeypatch):
     monkeypatch.setattr(here, "find_root", lambda folder: training.parents[2])
-    with pytest.raises(UserError, match=r"^There is no trainer.max_epoch; did you mean trainer.max_epochs\?$"):
+    with pytest.raises(
+        UserError, match=r"^There is no trainer.max_epoch; did you mean trainer.max_epochs\?$"
+    ):
         check_training(["trainer.max_epoch=3"])
     check_training(["trainer.max_epochs=3"])
 
@@ -124,7 +126,7 @@ def test_of_several_the_first_refusal_is_told_whichever_is_found_first(training:
         "time.sleep(0.5 * ('a' in sys.argv))\n"
         "sys.exit(sys.argv[-1] if sys.argv[-1] != 'good' else 0)\n"
     )
-    with pytest.raises(UserError, match="^a$"):
+    with pytest.raises(UserError, match=r"^a$"):
         check_training(["good"], ["a"], ["b"])
 
 
@@ -132,8 +134,10 @@ def test_how_this_machine_tracks_is_not_asked(training: Path, monkeypatch):
     monkeypatch.setattr(here, "find_root", lambda folder: training.parents[2])
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("OTHER", "stays")
-    training.write_text("import os, sys\nsys.exit(','.join(sorted({'WANDB_MODE', 'OTHER'} & set(os.environ))))\n")
-    with pytest.raises(UserError, match="^OTHER$"):
+    training.write_text(
+        "import os, sys\nsys.exit(','.join(sorted({'WANDB_MODE', 'OTHER'} & set(os.environ))))\n"
+    )
+    with pytest.raises(UserError, match=r"^OTHER$"):
         check_training([])
 
 
