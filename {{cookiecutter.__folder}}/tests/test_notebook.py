@@ -3,12 +3,9 @@
 import shutil
 from pathlib import Path
 
-import hydra
 import nbformat
-from hydra.utils import instantiate
 from nbclient import NotebookClient
 
-from {{ cookiecutter.package_name }}.config import CONFIGS
 from {{ cookiecutter.package_name }}.train import train
 
 from .conftest import ALONE
@@ -34,16 +31,6 @@ def test_the_notebook_is_stored_without_outputs():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
-
-
-def test_before_there_is_a_run_it_shows_the_data_and_says_what_to_type(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        instantiate(hydra.compose("prepare", ["data=shapes", "data.scenes=24"]).data).prepare()
-    text, pictures = execute(tmp_path, DATA="shapes")
-    assert "20 samples to train on" in text
-    assert "uv run train run.id=first" in text
-    assert pictures == 1
 
 
 def test_it_shows_digits_and_a_finished_run(tmp_path, digits, small_config, run_folder):
