@@ -94,7 +94,7 @@ def main() -> int:
         for run_id in launched:
             _program("commands.runs", "stop", run_id)
         if not keep:
-            said = _program("commands.setup", "destroy", YES="1")
+            said = _program("commands.setup", "destroy", YES="1", DATA="")
             table.row("cloud destroy", "status 0", _last(said), said.returncode == 0)
         print(f"\n{table.markdown()}\n")
     print(
