@@ -85,8 +85,10 @@ def small(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bake
 
 @pytest.fixture
 def copied(small: BakedProject, tmp_path: Path) -> Iterator[BakedProject]:
-    """A copy of it to change and build as test-image:changed; every file of it is of another time."""
+    """A copy of it to change and build as test-image:changed; every file of it is of another time and umask."""
     shutil.copytree(small.folder, tmp_path / "copied", symlinks=True, copy_function=shutil.copyfile)
+    for path in (tmp_path / "copied/src").rglob("*.py"):
+        path.chmod(0o664)
     yield BakedProject(tmp_path / "copied")
     images.remove("test-image:changed")
 
@@ -156,7 +158,9 @@ def test_only_the_code_is_in_the_last_layers(small: BakedProject, tmp_path: Path
     def held(number: int) -> set[str]:
         return {entry.name for layer, entry in entries if layer == number and entry.isfile()}
 
-    assert held(LAUNCHER) == tracked("launcher/src/")
+    setups = tracked(*(path for path in small.files() if "/setup/" in path))  # which no job has a use for
+    assert setups
+    assert held(LAUNCHER) == tracked("launcher/src/") - setups
     assert held(CODE) == tracked("src/", "configs/", "notebooks/") | other
     owners = {(entry.uid, entry.gid) for _, entry in entries if entry.name.startswith("app")}
     assert owners == {(1000, 1000)}

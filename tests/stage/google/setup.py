@@ -175,6 +175,8 @@ def _environment(folder: Path, certificate: Path, url: str) -> dict[str, str]:
     # What a program was started with is what `ps` shows to everybody on the machine; so is its environment, to its user.
     _program(
         programs / "gcloud",
+        # Where the launcher finds the other stand-ins is not where this one is: all of gcloud's own calls come here.
+        "unset $(env | grep -o '^CLOUDSDK_API_ENDPOINT_OVERRIDES_[A-Z]*')\n"
         f'cat /proc/$$/environ >> {folder}/environments.log\necho "gcloud $*" >> {log}\nexec {gcloud()} "$@"',
     )
     _program(programs / "gh", f'echo "gh $*" >> {log}\nexec {sys.executable} {GH} {folder}/github.json "$@"')
