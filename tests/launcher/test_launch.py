@@ -20,6 +20,7 @@ from launcher.errors import UserError, readers_may_leave
 from launcher.job import Problem, State
 from launcher.money import ledger
 from launcher.planning import code
+from launcher.records import places
 
 # Priced as a machine of a cloud; what would be asked of the cloud is asked of a FakeBackend.
 PRICED = (
@@ -46,6 +47,7 @@ class Launched:
 def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
     fake = FakeBackend()
     monkeypatch.setattr(backends, "connect", lambda cloud: fake)
+    monkeypatch.setattr(places, "connect", lambda cloud: fake)
     return fake
 
 

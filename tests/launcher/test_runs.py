@@ -303,3 +303,47 @@ def test_a_record_keeps_what_a_newer_version_adds_out_of_the_way(home):
     path = home / records.LAUNCHES / "first.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "new": 1}))
     assert records.read(str(home), "first") == record("first")
+
+
+# A launch may name a region that its configuration does not: the provider's lists are of one region each.
+
+
+@pytest.fixture
+def regions(backends, tmp_path, monkeypatch) -> dict[str, FakeBackend]:
+    """The cloud `one`, whose configuration names us-central1, in that region and in another."""
+    path = tmp_path / "configs/cloud/one.yaml"
+    path.write_text(path.read_text().replace("region: null", "region: us-central1"))
+    found = {"us-central1": backends["one"], "us-east5": FakeBackend()}
+
+    def connect(cloud):
+        return found[cloud.region] if cloud.backend == "one" else backends["two"]
+
+    monkeypatch.setattr(places, "connect", connect)
+    return found
+
+
+def recent(run_id: str, **values: object) -> records.Record:
+    return record(run_id, launched=datetime.now(UTC).isoformat(timespec="seconds"), **values)
+
+
+def test_a_run_in_a_region_of_its_own_is_listed_shown_and_stopped_there(run, regions, home):
+    records.write(str(home), recent("near"))
+    records.write(str(home), recent("remote", region="us-east5"))
+    regions["us-central1"].jobs = {"near": (State.running, 60.0)}
+    regions["us-east5"].jobs = {"remote": (State.running, 60.0)}
+    regions["us-east5"].lines = ["from far away"]
+    table = run("list")
+    assert row(table, "near")[1:3] == ["one", "running"]
+    assert row(table, "remote")[1:4] == ["one", "(us-east5)", "running"]
+    assert table.count(" remote ") == table.count(" near ") == 1
+    assert "from far away" in run("logs", "remote")
+    run("stop", "remote")
+    assert (regions["us-central1"].stopped, regions["us-east5"].stopped) == ([], ["remote"])
+    run("stop", "--all")
+    assert "near" in regions["us-central1"].stopped
+
+
+def test_an_old_run_of_another_region_is_still_listed_and_nobody_is_asked_there(run, regions, home):
+    records.write(str(home), record("old", region="us-east5"))
+    assert row(run("list"), "old")[1] == "one"
+    assert regions["us-east5"].calls == []

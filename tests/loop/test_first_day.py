@@ -46,6 +46,7 @@ def test_the_table_tells_what_is_as_we_say_and_what_is_not(stage: Stage) -> None
         assert marks[what] == "as we say"
     assert {mark for what, mark in marks.items() if what.endswith(": runs stop")} == {"as we say"}
     assert re.search(r"4 of \d+ not as we say. Please paste the table into an issue.", done.stdout)
-    assert not [key for key in stage.setup.resources if key[0] == "provider"]
+    pools = [value for key, value in stage.setup.resources.items() if key[0] == "pool"]
+    assert [pool["state"] for pool in pools] == ["DELETED"]
     assert stage.vertex.containers() == []
     assert stage.batch.containers() == []

@@ -1,11 +1,12 @@
 """The janitor puts right what a launch has left half done, and lets preempted runs go on."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from launcher import records
 from launcher.errors import UserError
-from launcher.janitor.chores import carry_out
+from launcher.janitor.chores import carry_out, tidy
 from launcher.janitor.rules import decide
 from launcher.janitor.survey import Troubles, survey
 from launcher.job import (
@@ -14,7 +15,9 @@ from launcher.job import (
     Status,
 )
 from launcher.money import ledger
-from world import attempt, job, kept, note, outcome, spent
+from launcher.records import places
+from omegaconf import OmegaConf
+from world import NOW, OURS, Cloud, attempt, job, kept, note, outcome, spent
 
 
 def test_a_job_whose_launch_was_killed_is_adopted(cloud, keep, sweep_up, home):
@@ -133,3 +136,22 @@ def test_a_job_that_its_provider_forgot_is_closed_and_counts_in_full(cloud, keep
     assert "no longer knows it" in said
     assert sweep_up()[0] == ["one: settled run a: it did cost 2.00 of 2.00 USD"]
     assert spent(home, made) == 2.0
+
+
+def test_a_job_in_a_region_of_its_own_is_ended_there(home, cloud, keep, monkeypatch):
+    far, bucket = Cloud(statuses=[job("over", hours_ago=5)]), home.removesuffix("/runs")
+    section = {
+        "backend": "one",
+        "bucket": bucket,
+        "labels": OURS,
+        "max_month_usd": 50.0,
+        "region": "us-east5",
+    }
+    monkeypatch.setattr(places, "connect", lambda cloud: far)
+    monkeypatch.setattr(places, "datetime", SimpleNamespace(now=lambda zone: NOW))
+    keep("over", hours_ago=5, region="us-east5")
+    near = places.Place("one", "one", cloud, home, OURS, 50.0, "us-central1", OmegaConf.create(section))
+    said: list[str] = []
+    assert tidy([near], None, False, said.append) == []
+    assert (cloud.stopped, far.stopped) == ([], ["over"])
+    assert any(line.startswith("one (us-east5): ") for line in said)

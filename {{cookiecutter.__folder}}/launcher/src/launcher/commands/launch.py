@@ -238,6 +238,15 @@ def start(service: Service, plan: Plan, job: Job, record: Record) -> Record:
     return record
 
 
+def where(service: Service, earlier: Record | None) -> Service:
+    """Give the service that an earlier launch of a run went to, with whatever backend and region; else this one."""
+    from ..records.places import places
+
+    for place in places(earlier.backend) if earlier else ():
+        return place.at(earlier).service if earlier else service
+    return service
+
+
 def settle_earlier(service: Service, plan: Plan, run_id: str) -> None:
     """Put what an earlier launch of the run did cost in place of what was set aside for it."""
     from .. import records
@@ -245,7 +254,7 @@ def settle_earlier(service: Service, plan: Plan, run_id: str) -> None:
 
     if not plan.again or not (earlier := records.read(plan.home, run_id)):
         return
-    status = service.status(run_id)
+    status = where(service, earlier).status(run_id)
     seconds = status.seconds if status else max(0.0, plan.earlier[0] - earlier.earlier_seconds)
     ledger.settle(plan.home, earlier.key, earlier.cost(seconds))
 
@@ -258,7 +267,8 @@ def refuse_active(service: Service, plan: Plan, run_id: str) -> None:
     """
     from .. import records
 
-    status = service.status(run_id) if plan.again else None
+    earlier = records.read(plan.home, run_id) if plan.again else None
+    status = where(service, earlier).status(run_id) if plan.again else None
     if status and not status.state.over:
         raise UserError(
             f"Run {run_id} is {status.state.name}; wait for it, end it by `uv run runs stop {run_id}`, "

@@ -56,6 +56,7 @@ def run(command: str) -> None:
         "REGION": here.region,
         "BUCKET": here.bucket,
         "ACCOUNT": here.account,
+        "REGIONS": " ".join(_regions() if command == "destroy" else [here.region]),
     }
     sys.stdout.flush()
     with as_file(script) as path:
@@ -64,6 +65,21 @@ def run(command: str) -> None:
             os.execvpe("bash", ["bash", str(shown)], {**os.environ, **names})  # noqa: S606 - it takes our place
         except OSError as error:
             raise UserError(f"bash cannot be started ({error}); install it.") from error
+
+
+def _regions() -> list[str]:
+    """Give the project's region and those that launches of the last weeks have named: there may still be jobs."""
+    from .. import records
+    from ..records.places import ask, has_login, places, with_regions
+
+    found = [project().region]
+    if os.environ.get("DRY_RUN"):  # which asks nobody
+        return found
+    for place in places():
+        if place.region and has_login(place):
+            kept = ask(place, lambda place=place: records.read_all(place.home), [])
+            found += [each.region for each in with_regions([place], kept) if each.region]
+    return list(dict.fromkeys(found))
 
 
 def _from(root: Path, path: Path) -> Path:

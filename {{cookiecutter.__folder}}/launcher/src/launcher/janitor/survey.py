@@ -16,10 +16,9 @@ from ..job import Leftover, State, Status
 from ..money import ledger
 from ..money.ledger import Entry
 from ..records import Record
-from ..records.places import Place
+from ..records.places import REMEMBERED, Place, with_regions
 from ..storage import NothingThereError, list_files
 
-REMEMBERED = timedelta(days=35)  # launches that are older than this are not looked at any more
 SLACK = timedelta(minutes=1)  # two services of one provider may tell the time a little differently
 REPORTED, NOT_STARTED, AGAIN = "reported", "not-started", "again-"  # marks of a launch
 Result = TypeVar("Result")
@@ -133,7 +132,7 @@ class View:
         for launch in self.launches:
             record = launch.record
             same = record.run_id == found.status.run_id
-            if same and record.backend == found.place.service_name:
+            if same and found.place.holds(record):
                 return launch
         return None
 
@@ -186,6 +185,7 @@ def belongs(status: Status, record: Record) -> bool:
 def _look(home: str, places: list[Place], troubles: Troubles) -> View | None:
     """Look at the places of one home; None where none of them answers."""
     asked: dict[str, list[Found]] = {}
+    places = with_regions(places, troubles.ask(places[0].name, lambda: records.read_all(home), []))
     for place in places:
         found = troubles.ask(place.name, lambda place=place: _jobs(place), None)
         if found is not None:
@@ -205,13 +205,12 @@ def _look(home: str, places: list[Place], troubles: Troubles) -> View | None:
     files, found = kept
     entries = troubles.ask(name, lambda: _entries(home, now), {})
     ids = {file.removesuffix(".json") for file in files if "/" not in file}
-    answered = {place.service_name for place in there} - {
-        place.service_name for place in places if place not in there
-    }
+    silent = [place for place in places if place not in there]
     launches = []
     for record in found:
-        mine = [place for place in there if place.service_name == record.backend]
-        if record.backend in answered and mine and _matters(record, files, entries, now):
+        mine = [place for place in there if place.holds(record)]
+        unknown = any(place.holds(record) for place in silent)
+        if mine and not unknown and _matters(record, files, entries, now):
             launch = troubles.ask(
                 name,
                 lambda record=record, mine=mine: _launch(home, record, mine, jobs, files),

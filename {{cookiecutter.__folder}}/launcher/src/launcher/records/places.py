@@ -6,7 +6,7 @@ import difflib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from . import Record
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+REMEMBERED = timedelta(days=35)  # launches that are older than this are not looked at any more
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Place:
         home: where the runs are that were launched with it.
         labels: what everything has that was made for it.
         cap: USD that its launches of one month may cost together.
+        region: that is asked; None where there are none.
+        cloud: the section `cloud` of the file.
     """
 
     name: str
@@ -44,6 +47,20 @@ class Place:
     home: str
     labels: dict[str, str]
     cap: float
+    region: str | None = None
+    cloud: Any = None
+
+    def holds(self, record: Record) -> bool:
+        """Tell whether the job of a launch is, or was, here."""
+        regions = {self.region, record.region} - {None}
+        return record.backend == self.service_name and len(regions) < 2
+
+    def at(self, record: Record) -> Place:
+        """Give the same place in the region of a launch with a region of its own (cloud.region=...)."""
+        if self.holds(record) or record.backend != self.service_name:
+            return self
+        moved = OmegaConf.merge(self.cloud, {"region": record.region})
+        return _place(f"{self.name} ({record.region})", moved)
 
 
 @dataclass(frozen=True)
@@ -105,14 +122,19 @@ class Run:
         return datetime.fromisoformat(launched)
 
 
-def places() -> list[Place]:
-    """Give the places that can be asked, and say in one line each which cannot."""
+def places(backend: str | None = None) -> list[Place]:
+    """Give the places that can be asked, and say in one line each which cannot.
+
+    Args:
+        backend: of these only; None for all.
+    """
     register_resolver()
     found = []
     for path in sorted((project().configs / "cloud").glob("*.yaml")):
         try:
             cloud = OmegaConf.merge(OmegaConf.structured(CloudConfig), OmegaConf.load(path))
-            found.append(_place(path.stem, cloud))
+            if backend in (None, cloud.backend):
+                found.append(_place(path.stem, cloud))
         except (UserError, OmegaConfBaseException) as error:
             log.warning("%s: %s", path.stem, str(error).splitlines()[0])
     return found
@@ -126,24 +148,50 @@ def _place(name: str, cloud: Any) -> Place:
         home=records.home(cloud.bucket),
         labels={str(key): str(value) for key, value in cloud.labels.items()},
         cap=cloud.max_month_usd,
+        region=cloud.region,
+        cloud=cloud,
     )
+
+
+def with_regions(places: list[Place], found: list[Record]) -> list[Place]:
+    """Add the regions that launches of the last weeks have named: a list of jobs tells of one region only."""
+    recent = (datetime.now(UTC) - REMEMBERED).isoformat()
+    all_of_them = {(place.service_name, place.region): place for place in places}
+    for place in places:
+        for record in found:
+            if record.backend == place.service_name and record.launched > recent:
+                here = place.at(record)
+                all_of_them.setdefault((here.service_name, here.region), here)
+    more = [place for place in all_of_them.values() if place not in places]
+    return [*places, *more]
 
 
 def runs(places: list[Place]) -> Iterator[Run]:
     """Give all runs, those of one place after the other's, newest first."""
+    there = [place for place in places if has_login(place)]
     homes: dict[str, list[Record]] = {}
-    for place in places:
-        if not has_login(place):
-            continue
-        jobs = ask(place, place.service.list, [])
-        statuses = {status.run_id: status for status in reversed(jobs)}  # of one id, the newest
+    for place in there:
         if place.home not in homes:  # several places may share one
             homes[place.home] = ask(place, lambda home=place.home: records.read_all(home), [])
-        mine = [record for record in homes[place.home] if record.backend == place.service_name]
+    there = [
+        each
+        for home, found in homes.items()
+        for each in with_regions([place for place in there if place.home == home], found)
+    ]
+    for place in there:
+        jobs = ask(place, place.service.list, [])
+        statuses = {status.run_id: status for status in reversed(jobs)}  # of one id, the newest
+        mine = [record for record in homes[place.home] if _first(there, record) is place]
         known = {record.run_id: record for record in mine}
         ids = dict.fromkeys([*statuses, *known])
         found = [_run(run_id, place, known.get(run_id), statuses.get(run_id)) for run_id in ids]
         yield from sorted(found, key=lambda run: run.created, reverse=True)
+
+
+def _first(places: list[Place], record: Record) -> Place | None:
+    """Give the place that a record is shown with: where its job is, else one of its backend."""
+    same = [place for place in places if place.service_name == record.backend]
+    return next((place for place in same if place.holds(record)), same[0] if same else None)
 
 
 def find(run_id: str, places: list[Place]) -> Run:
@@ -159,9 +207,10 @@ def find(run_id: str, places: list[Place]) -> Run:
         record = ask(place, lambda home=place.home: records.read(home, run_id), None)
         if record and record.backend != place.service_name:
             record = None
-        status = ask(place, lambda place=place: place.service.status(run_id), None)
+        here = place.at(record) if record else place
+        status = ask(here, lambda here=here: here.service.status(run_id), None)
         if record or status:
-            return _run(run_id, place, record, status)
+            return _run(run_id, here, record, status)
     if trial := _find_trial(run_id, places):
         return trial
     ids = [run.run_id for run in runs(places)]
@@ -178,7 +227,8 @@ def _find_trial(run_id: str, places: list[Place]) -> Run | None:
     for place in places:
         record = ask(place, lambda home=place.home: records.read(home, sweep), None)
         if record and record.kind == Kind.sweep.value and record.backend == place.service_name:
-            return _run(run_id, place, replace(record, run_id=run_id, earlier_seconds=0.0), None)
+            trial = replace(record, run_id=run_id, earlier_seconds=0.0)
+            return _run(run_id, place.at(record), trial, None)
     return None
 
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # What everything of this project in Google Cloud is called: the only names that setup and destroy know.
 # SLUG, REGION and BUCKET come from [tool.launcher] in pyproject.toml, by `cloud setup`.
-: "${SLUG:?is not set: start this by 'uv run cloud setup'}" "${REGION:?}" "${BUCKET:?}" "${ACCOUNT:?}"
+: "${SLUG:?is not set: start this by 'uv run cloud setup'}" "${REGION:?}" "${BUCKET:?}" "${ACCOUNT:?}" "${REGIONS:=$REGION}"
 LAUNCHER=$ACCOUNT-launch    # what GitHub Actions acts as: builds, submits jobs
 TRAINER=$ACCOUNT-trainer    # what the job acts as: reads data, writes results
 POOL=$ACCOUNT-github

@@ -1,0 +1,64 @@
+"""`cloud destroy` looks for jobs in each region that a launch has named; what is not asked for asks nobody."""
+
+import os
+import subprocess
+from datetime import UTC, datetime
+
+import pytest
+from baking import ROOT
+from fake_backend import FakeBackend
+from launcher import records
+from launcher.commands import setup
+from launcher.records import places
+from omegaconf import OmegaConf
+from test_runs import record
+
+SCRIPTS = ROOT / "{{cookiecutter.__folder}}/launcher/src/launcher/providers/google/setup"
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment that the script was started with."""
+    given: dict[str, str] = {}
+    monkeypatch.setattr(os, "execvpe", lambda program, words, env: given.update(env))
+    return given
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launch of today in another region, and one of long ago in a third."""
+    home = str(tmp_path / "bucket/runs")
+    today = datetime.now(UTC).isoformat(timespec="seconds")
+    records.write(home, record("far", region="us-east5", launched=today))
+    records.write(home, record("old", region="us-west1"))
+    section = {"backend": "one", "bucket": str(tmp_path / "bucket"), "labels": {}, "max_month_usd": 50.0}
+    cloud = OmegaConf.create({**section, "region": "us-central1"})
+    monkeypatch.setattr(places, "connect", lambda cloud: FakeBackend())
+    monkeypatch.setattr(places, "places", lambda: [places._place("one", cloud)])
+
+
+def test_destroy_is_told_every_region_that_may_still_have_a_job(started, elsewhere, monkeypatch):
+    monkeypatch.delenv("DRY_RUN", raising=False)
+    setup.run("destroy")
+    assert started["REGIONS"] == "us-central1 us-east5"
+
+
+@pytest.mark.parametrize(("command", "dry"), [("setup", ""), ("destroy", "1")])
+def test_whoever_need_not_know_asks_nobody(started, command, dry, monkeypatch):
+    monkeypatch.setenv("DRY_RUN", dry)
+    monkeypatch.setattr(places, "places", lambda: pytest.fail("asked"))
+    setup.run(command)
+    assert started["REGIONS"] == "us-central1"
+
+
+def test_jobs_of_each_of_them_are_ended():
+    names = {"SLUG": "demo", "REGION": "r1", "BUCKET": "b", "ACCOUNT": "demo", "REGIONS": "r1 r2"}
+    env = {**os.environ, **names, "DRY_RUN": "1", "PROJECT": "my-project", "YES": "1"}
+    done = subprocess.run(
+        ["bash", str(SCRIPTS / "destroy")], env=env, capture_output=True, text=True, check=False
+    )
+    lists = [line for line in done.stdout.splitlines() if "gcloud ai " in line and " list " in line]
+    assert [("r2" in line, "custom-jobs" in line) for line in lists] == [
+        *((False, True), (False, False)),
+        *((True, True), (True, False)),
+    ], done.stdout + done.stderr
