@@ -1,9 +1,9 @@
 """Settings, jobs and answers of Google Cloud Batch, for the tests of its backend."""
 
-from types import SimpleNamespace
 from typing import Any
 
 from launcher.job import Job, Machine
+from omegaconf import DictConfig, OmegaConf
 
 PARENT = "projects/my-project/locations/us-central1"
 JOBS = f"/v1/{PARENT}/jobs"
@@ -15,7 +15,7 @@ CPU = Machine("cpu", "n1-standard-8")
 DIGEST = "sha256:" + "a" * 64
 
 
-def cloud(**changes: Any) -> SimpleNamespace:
+def cloud(**changes: Any) -> DictConfig:
     settings = {
         "backend": "batch",
         "project": "my-project",
@@ -28,8 +28,10 @@ def cloud(**changes: Any) -> SimpleNamespace:
         "labels": {"project": "slug"},
         "max_attempts": 3,
         "driver": None,
+        "max_hours": 1.5,
+        "max_wait_hours": 24.0,
     }
-    return SimpleNamespace(**{**settings, **changes})
+    return OmegaConf.create({**settings, **changes})
 
 
 def job(**changes: Any) -> Job:

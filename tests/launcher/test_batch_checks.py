@@ -86,6 +86,30 @@ def test_spot_machines_count_for_the_gpus_of_all_regions_too(server):
     assert "GPUS_ALL_REGIONS is 1, of which 1 are in use" in text
 
 
+def test_the_processors_of_an_a2_machine_have_a_quota_on_demand(server):
+    a100 = Machine("a100", "a2-highgpu-1g", "NVIDIA_TESLA_A100", 1)
+    quotas(server, {"NVIDIA_A100_GPUS": 1, "A2_CPUS": 11})
+    [text] = problems(server, machine=a100, spot=False)
+    assert "The quota A2_CPUS in us-central1 is 11" in text
+    assert "needs 12" in text
+
+
+def test_gpus_that_are_counted_by_family_are_left_to_the_service(server):
+    """On demand the region's list does not have them; a 0 there says nothing."""
+    quotas(server, {"NVIDIA_H100_GPUS": 0})
+    h100 = Machine("h100", "a3-highgpu-1g", "NVIDIA_H100_80GB", 1)
+    assert problems(server, machine=h100, spot=False) == []
+    assert batch.connect(cloud()).allowance(h100, spot=False) is None
+
+
+@pytest.mark.parametrize(("key", "most"), [("max_hours", 336), ("max_wait_hours", 48)])
+def test_what_the_service_ends_before_its_limit_is_a_note(key, most):
+    for hours, notes in ((most, 0), (most + 1, 1)):
+        found = batch.connect(cloud(bucket=None, **{key: hours}))._check_settings()
+        assert [problem.fatal for problem in found] == [False] * notes
+        assert all(f"cloud.{key}={hours}" in problem.what for problem in found)
+
+
 def test_no_gpus_at_all_may_be_a_free_trial(server):
     quotas(server, overall={"GPUS_ALL_REGIONS": 0})
     [text] = problems(server)

@@ -62,3 +62,23 @@ def test_jobs_of_each_of_them_are_ended():
         *((False, True), (False, False)),
         *((True, True), (True, False)),
     ], done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "shown"),
+    [
+        ("", 0, "went on"),
+        ("Service account x does not exist.", 0, "not there yet; went on"),
+        ("PERMISSION_DENIED", 1, "This command failed"),
+    ],
+)
+def test_an_account_that_google_has_not_made_yet_stops_no_setup(said, status, shown):
+    script = f"""
+        WAIT=0 DRY_RUN= SLUG=demo REGION=r1 BUCKET=b ACCOUNT=demo; set -euo pipefail
+        cd '{SCRIPTS}'; here=.; . ./common.sh
+        give() {{ [ -z '{said}' ] || {{ echo '{said}' >&2; return 1; }}; }}
+        may give it || printf 'not there yet; '
+        echo went on
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, shown in done.stdout + done.stderr) == (status, True), done

@@ -149,13 +149,17 @@ def test_a_secret_that_only_the_job_may_see_is_a_note(server):
 
 def limits(**by_region: int) -> dict[str, Any]:
     """Quotas as the service gives them; `default` is for all regions without one of their own."""
-    buckets = [
-        {"effectiveLimit": str(limit), "dimensions": {"region": region.replace("_", "-")}}
-        for region, limit in by_region.items()
+
+    def limit(count: int) -> dict[str, str]:
+        return {"effectiveLimit": str(count)} if count else {}  # a 0 is left out of its JSON
+
+    buckets: list[dict[str, Any]] = [
+        {**limit(count), "dimensions": {"region": region.replace("_", "-")}}
+        for region, count in by_region.items()
         if region != "default"
     ]
     if "default" in by_region:
-        buckets.insert(0, {"effectiveLimit": str(by_region["default"])})
+        buckets.insert(0, limit(by_region["default"]))
     return {"consumerQuotaLimits": [{"quotaBuckets": buckets}]}
 
 
@@ -165,6 +169,7 @@ def limits(**by_region: int) -> dict[str, Any]:
         ({"default": 0, "us_central1": 2}, True),
         ({"default": 8, "us_central1": 0}, False),
         ({"default": 1, "us_west1": 8}, False),
+        ({"default": 0}, False),
         ({"default": -1}, True),
         ({}, True),
     ],
@@ -173,6 +178,9 @@ def test_the_quota_of_the_region_decides(server, given, enough):
     server.say("GET", f"{QUOTA}preemptible_nvidia_l4_gpus", limits(**given))
     problems = vertex_quotas.check_gpu_quota("my-project", "us-central1", job(nodes=2))
     assert (problems == []) is enough
+    # Without it, regions that have what everybody has are not shown.
+    [asked] = server.sent("GET", f"{QUOTA}preemptible_nvidia_l4_gpus")
+    assert asked["query"] == {"view": ["FULL"]}
 
 
 @pytest.mark.parametrize(

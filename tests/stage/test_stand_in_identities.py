@@ -230,9 +230,11 @@ def test_quotas_are_told_to_who_may_see_them(people: Identity):
     base = f"{people.url}/v1beta1/projects/{people.project}/services/aiplatform.googleapis.com/consumerQuotaMetrics"
     assert ask(base, launcher)[0] == 403
     people.accounts[email(people, "launch")].roles.add("roles/serviceusage.serviceUsageViewer")
-    one = ask(f"{base}/{urllib.parse.quote(metric, safe='')}", launcher)[1]
-    buckets = one["consumerQuotaLimits"][0]["quotaBuckets"]
-    assert {"effectiveLimit": "4", "dimensions": {"region": "us-central1"}} in buckets
+    one = f"{base}/{urllib.parse.quote(metric, safe='')}"
+    for view, shown in (("FULL", [{}, {"region": "us-central1"}]), ("BASIC", [{}])):
+        buckets = ask(f"{one}?view={view}", launcher)[1]["consumerQuotaLimits"][0]["quotaBuckets"]
+        assert [bucket.get("dimensions", {}) for bucket in buckets] == shown
+        assert [bucket.get("effectiveLimit") for bucket in buckets] == [None, "4"][: len(shown)]
     page = ask(f"{base}?pageSize=1&view=FULL", launcher)[1]
     assert len(page["metrics"]) == 1
     assert (

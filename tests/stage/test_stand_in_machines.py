@@ -91,7 +91,9 @@ def test_the_list_of_quotas_has_the_numbers_that_decide(stage: SimpleNamespace):
     token = stage.people.token(reader)
     metric = f"{TRAINING}preemptible_nvidia_t4_gpus"
     base = f"{stage.people.url}/v1beta1/projects/{stage.people.project}/services/aiplatform.googleapis.com"
-    status, answer = ask(f"{base}/consumerQuotaMetrics/{urllib.parse.quote(metric, safe='')}", token)
+    status, answer = ask(
+        f"{base}/consumerQuotaMetrics/{urllib.parse.quote(metric, safe='')}?view=FULL", token
+    )
     assert status == 200, answer
     buckets = answer["consumerQuotaLimits"][0]["quotaBuckets"]
     limits = {one["dimensions"]["region"]: one["effectiveLimit"] for one in buckets if "dimensions" in one}

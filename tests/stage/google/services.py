@@ -220,7 +220,7 @@ class Services:
             raise RequestError(400, f"Invalid value at 'view': {query['view']}", [("view", "BASIC or FULL")])
         parent = f"projects/{self._who.number}/services/{service}/consumerQuotaMetrics"
         found = {
-            name: _metric(parent, name, regions)
+            name: _metric(parent, name, regions if query.get("view") == "FULL" else {})
             for name, regions in self._who.quotas.items()
             if name.startswith(service)
         }
@@ -258,11 +258,17 @@ def _is_scope(scope: Any) -> bool:
 
 
 def _metric(parent: str, metric: str, regions: Mapping[str, int]) -> dict[str, Any]:
+    """A quota whose limits are those that came with the account, 0 where no region is named.
+
+    A 0 is left out, as of every int64 of protobuf's JSON (https://protobuf.dev/programming-guides/json/); a region whose
+    limit nobody has changed is shown by the view FULL alone:
+    https://docs.cloud.google.com/service-usage/docs/reference/rest/v1beta1/QuotaView
+    """
     name = f"{parent}/{urllib.parse.quote(metric, safe='')}"
-    buckets: list[dict[str, Any]] = [{"effectiveLimit": "0", "defaultLimit": "0"}]
-    buckets += [
-        {"effectiveLimit": str(limit), "dimensions": {"region": region}} for region, limit in regions.items()
-    ]
+    buckets: list[dict[str, Any]] = [{}]
+    for region, limit in regions.items():
+        shown = {"effectiveLimit": str(limit), "defaultLimit": str(limit)} if limit else {}
+        buckets.append({**shown, "dimensions": {"region": region}})
     unit = "1/{project}/{region}"
     limit = {
         "name": f"{name}/limits/%2Fproject%2Fregion",

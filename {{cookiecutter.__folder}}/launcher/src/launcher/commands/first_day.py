@@ -28,6 +28,7 @@ JOBS = 4  # that are paid for
 MAX_HOURS = 0.16  # of each job
 WAIT_HOURS = 0.5  # for a machine
 POLL = float(os.environ.get("FIRST_DAY_POLL", "15"))  # seconds between two questions
+UNCHANGED = "nothing was changed"
 SHORT = ("tracking=none", "trainer.max_epochs=2")
 ENDLESS = ("tracking=none", "trainer.max_epochs=100000", "checkpoint.steps=20")
 GPU = re.compile(r"(?P<gpu>[^:\n]*), driver (?P<driver>\d[\d.]*)")
@@ -81,9 +82,11 @@ def main() -> int:
     where = [place for place in places() if place.cap]
     table = Table(lambda line: print(line, flush=True))
     table.row("the project's commit", "", (git_state()["commit"] or "unknown")[:12])
-    for what in ("cloud setup", "cloud setup again"):
+    for what, expected in (("cloud setup", ""), ("cloud setup again", UNCHANGED)):
         said = _program("commands.setup", "setup")
-        if not table.row(what, "status 0", _last(said), said.returncode == 0):
+        good, seen = said.returncode == 0, expected if expected in said.stdout else _last(said)
+        table.row(what, expected or "status 0", seen or _last(said), good and expected in said.stdout)
+        if not good:
             print(f"\n{table.markdown()}\n")
             return table.wrong
     _need_image(where)

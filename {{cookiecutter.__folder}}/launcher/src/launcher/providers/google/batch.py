@@ -25,6 +25,8 @@ CONSOLE = "https://console.cloud.google.com/batch/jobsDetail"
 GROUP = "group0"  # what the service calls the one group of a job's tasks
 PAGE = 100  # jobs in one answer
 
+# Hours; https://docs.cloud.google.com/batch/quotas
+LONGEST_RUN, LONGEST_WAIT = 14 * 24, 2 * 24
 ABILITIES = ("NOTEBOOKS",)
 RETRY_STATUS = batch_request.RETRY_STATUS
 LIMIT_PER_ATTEMPT = True
@@ -71,6 +73,13 @@ class Batch(GoogleBackend):
         if self.cloud.max_attempts > (most := 1 + batch_request.MOST_RETRIES):
             what = f"Batch starts a job {most} times at most, not {self.cloud.max_attempts}"
             problems.append(Problem(what, f"give cloud.max_attempts={most}", fatal=False))
+        for key, most, does in (
+            ("max_hours", LONGEST_RUN, "runs"),
+            ("max_wait_hours", LONGEST_WAIT, "waits"),
+        ):
+            if self.cloud[key] > most:
+                what = f"Batch ends a job that {does} for {most} hours, before cloud.{key}={self.cloud[key]:g}"
+                problems.append(Problem(what, f"give cloud.{key}={most} or less", fatal=False))
         return problems
 
     def _check_active(self, job: Job) -> list[Problem]:

@@ -1,13 +1,14 @@
 """What the quotas of Compute Engine allow, of which Batch takes its machines. New projects often have none for GPUs.
 
-A job for which there is no room is not refused: it waits in the queue, perhaps for ever.
+A job for which there is no room is not refused: it waits in the queue, for two days at most
+(https://docs.cloud.google.com/batch/quotas).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...job import Job, Machine, Problem
 from . import auth as google
@@ -17,8 +18,12 @@ from .pricing import boot_disk
 
 BILLING = "https://console.cloud.google.com/billing"
 EVERYWHERE = "GPUS_ALL_REGIONS"
-# Machines that have their GPUs built in take no quota for CPUs.
+# Machines whose CPUs count, and by what. Of those with built-in GPUs only a2's do, by a quota of their own; what that is
+# on spot nobody tells, so it is not asked for.
 COUNTED_CPUS = re.compile(r"(?:n1|e2)-[a-z]+-(\d+)")
+A2_CPUS = 12  # of each GPU
+# Their GPUs count on demand by a quota with the GPU's name as a dimension, which a region's list does not have.
+BY_FAMILY = re.compile(r"(a3|a4|g4)-")
 
 Quotas = Mapping[str, tuple[float, float]]  # limit and use of each
 
@@ -79,11 +84,15 @@ def _needs(project: str, region: str, machine: Machine, spot: bool) -> Iterator[
     overall = _read(base)
     gpu, cpus = gpu_metric(machine), COUNTED_CPUS.fullmatch(machine.type)
     if gpu:
-        yield _need(_of_tier(regional, gpu, spot), region, machine.gpus, regional)
+        named = _need(_of_tier(regional, gpu, spot), region, machine.gpus, regional)
+        family = BY_FAMILY.match(machine.type)
+        yield replace(named, limit=None) if family and not named.limit else named
         yield _need(EVERYWHERE, "", machine.gpus, overall)  # which counts spot machines too
     if cpus:
         yield _need(_of_tier(regional, "CPUS", spot), region, int(cpus[1]), regional)
         yield _need("CPUS_ALL_REGIONS", "", int(cpus[1]), overall)
+    elif machine.type.startswith("a2-") and not spot:
+        yield _need("A2_CPUS", region, A2_CPUS * machine.gpus, regional)
     elif not gpu:
         yield Need(machine.type, region, 1, None, 0.0)
     if boot_disk(machine.type).startswith("pd-"):

@@ -73,7 +73,8 @@ def read_limit(project: str, region: str, metric: str) -> int | None:
     services = f"{google.endpoint('serviceusage')}/v1beta1/projects/{project}/services"
     name = quote(f"aiplatform.googleapis.com/{metric}", safe="")
     url = f"{services}/aiplatform.googleapis.com/consumerQuotaMetrics/{name}"
-    return _limit(google.call("GET", url, retry=False), region)
+    # Else only regions are shown whose limit somebody has changed (QuotaView in google/api/serviceusage/v1beta1/resources.proto).
+    return _limit(google.call("GET", url, params={"view": "FULL"}, retry=False), region)
 
 
 def _check(project: str, region: str, job: Job, metric: str, each: int) -> list[Problem]:
@@ -101,6 +102,6 @@ def _limit(metric: dict[str, Any], region: str) -> int | None:
     buckets = [bucket for limit in limits for bucket in limit.get("quotaBuckets", [])]
     for wanted in ({"region": region}, {}):
         for bucket in buckets:
-            if (bucket.get("dimensions") or {}) == wanted and "effectiveLimit" in bucket:
-                return int(bucket["effectiveLimit"])
+            if (bucket.get("dimensions") or {}) == wanted:
+                return int(bucket.get("effectiveLimit", 0))  # as with every number of its JSON, 0 is left out
     return None

@@ -77,6 +77,18 @@ run() {
     changes=$((changes + 1))
 }
 
+# The same, where what it is for may not be there yet: false then, and the script goes on.
+may() {
+    if is_dry; then
+        show "$@"
+    elif retry "$@" > /dev/null; then
+        changes=$((changes + 1))
+    else
+        grep -q "does not exist" "$errors" || failed "$@"
+        return 1
+    fi
+}
+
 # Looks for something, with what is printed in $found. False when it is not there, and in a dry run, which looks nowhere;
 # any other trouble ends the script.
 there() {
