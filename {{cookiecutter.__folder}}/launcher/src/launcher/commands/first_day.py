@@ -85,7 +85,9 @@ def main() -> int:
     for what, expected in (("cloud setup", ""), ("cloud setup again", UNCHANGED)):
         said = _program("commands.setup", "setup")
         good, seen = said.returncode == 0, expected if expected in said.stdout else _last(said)
-        table.row(what, expected or "status 0", seen or _last(said), good and expected in said.stdout)
+        table.row(
+            what, expected or "status 0", seen or _last(said), good and expected in said.stdout
+        )
         if not good:
             print(f"\n{table.markdown()}\n")
             return table.wrong

@@ -103,5 +103,6 @@ def _limit(metric: dict[str, Any], region: str) -> int | None:
     for wanted in ({"region": region}, {}):
         for bucket in buckets:
             if (bucket.get("dimensions") or {}) == wanted:
-                return int(bucket.get("effectiveLimit", 0))  # as with every number of its JSON, 0 is left out
+                # A 0 is left out, as every number of its JSON.
+                return int(bucket.get("effectiveLimit", 0))
     return None
