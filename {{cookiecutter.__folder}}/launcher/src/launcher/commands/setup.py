@@ -70,15 +70,19 @@ def run(command: str) -> None:
 def _regions() -> list[str]:
     """Give the project's region and those that launches of the last weeks have named: there may still be jobs."""
     from .. import records
-    from ..records.places import ask, has_login, places, with_regions
+    from ..records.places import places, with_regions
 
     found = [project().region]
     if os.environ.get("DRY_RUN"):  # which asks nobody
         return found
-    for place in places():
-        if place.region and has_login(place):
-            kept = ask(place, lambda place=place: records.read_all(place.home), [])
-            found += [each.region for each in with_regions([place], kept) if each.region]
+    try:
+        for place in places():
+            if place.region:
+                getattr(place.service, "who", lambda: None)()
+                regions = with_regions([place], records.read_all(place.home))
+                found += [each.region for each in regions if each.region]
+    except UserError as error:
+        print(f"Only jobs in {found[0]} are looked for: {error}", file=sys.stderr)
     return list(dict.fromkeys(found))
 
 
