@@ -347,6 +347,7 @@ def test_a_notebook_is_reached_by_a_tunnel_to_the_machine_of_its_job(server):
     others = [machine("gone", state="STOPPING"), machine("other", uid="slug-run-1-77-uid-2"), machine("mine")]
     server.say("GET", JOBS, {"jobs": [found()]})
     items = {"zones/us-central1-a": {"warning": {}}, "zones/us-central1-b": {"instances": others}}
+    server.say("GET", MACHINES_PATH, {"items": {}, "nextPageToken": "more"})
     server.say("GET", MACHINES_PATH, {"items": items})
     tunnel, notebook = batch.connect(cloud()).hint("run-1").splitlines()
     assert tunnel == (
@@ -354,8 +355,9 @@ def test_a_notebook_is_reached_by_a_tunnel_to_the_machine_of_its_job(server):
         " -- -N -L 8888:localhost:8888"
     )
     assert notebook.startswith("notebook  http://localhost:8888/lab/tree/notebooks/explore.ipynb (ready")
-    [sent] = server.sent("GET", MACHINES_PATH)
-    assert sent["query"]["filter"] == ['labels.batch-job-uid="slug-run-1-77-uid"']
+    sent = [one["query"] for one in server.sent("GET", MACHINES_PATH)]
+    assert [one["filter"] for one in sent] == [['labels.batch-job-uid="slug-run-1-77-uid"']] * 2
+    assert [one.get("pageToken") for one in sent] == [None, ["more"]]
 
 
 @pytest.mark.parametrize("refused", [True, False])

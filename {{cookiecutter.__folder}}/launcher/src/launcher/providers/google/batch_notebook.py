@@ -41,14 +41,19 @@ def _machines(project: str, uid: str) -> Iterator[dict[str, Any]]:
     """Find the machines that a job has now; none where they cannot be listed: the person's own tool may."""
     query = {"filter": f'labels.{LABEL}="{uid}"', "returnPartialSuccess": "true"}
     url = f"{google.endpoint('compute')}/projects/{project}/aggregated/instances"
-    try:
-        answer = google.call("GET", url, params=query)
-    except GoogleError:
-        return
-    for place in answer.get("items", {}).values():
-        for machine in place.get("instances", []):
-            if (machine.get("labels") or {}).get(LABEL) == uid and machine["status"] == "RUNNING":
-                yield machine
+    while True:
+        try:
+            answer = google.call("GET", url, params=query)
+        except GoogleError:
+            return
+        for place in answer.get("items", {}).values():
+            for machine in place.get("instances", []):
+                labels = machine.get("labels") or {}
+                if labels.get(LABEL) == uid and machine["status"] == "RUNNING":
+                    yield machine
+        if not (page := answer.get("nextPageToken")):  # a page may be empty and not the last one
+            return
+        query["pageToken"] = page
 
 
 def _find(project: str, uid: str) -> str:

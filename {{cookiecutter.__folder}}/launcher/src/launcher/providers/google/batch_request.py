@@ -14,7 +14,8 @@ from . import pricing
 
 RETRY_STATUS = 75  # EX_TEMPFAIL; any will do here, since a policy lists what is tried again
 # A machine that was taken away, has gone silent, was rebooted, was made anew: its task may be done again. Not 50005,
-# the end of the time limit: each attempt has a limit of its own, so the job would go on beyond what was allowed.
+# the end of the time limit: each attempt has a limit of its own, so the job would go on beyond what was allowed. Nor
+# 50004, a task that did not end at its limit when it was told to: the same.
 # https://docs.cloud.google.com/batch/docs/troubleshooting#reserved-exit-codes
 LOST = (50001, 50002, 50003, 50006)
 MOST_RETRIES = 10  # TaskSpec.maxRetryCount
