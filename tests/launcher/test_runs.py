@@ -343,6 +343,14 @@ def test_a_run_in_a_region_of_its_own_is_listed_shown_and_stopped_there(run, reg
     assert "near" in regions["us-central1"].stopped
 
 
+def test_two_files_for_one_backend_and_region_list_its_runs_once(run, regions, home, tmp_path):
+    (tmp_path / "configs/cloud/one-large.yaml").write_text((tmp_path / "configs/cloud/one.yaml").read_text())
+    records.write(str(home), recent("near"))
+    regions["us-central1"].jobs = {"near": (State.running, 60.0), "unknown": (State.running, 60.0)}
+    table = run("list")
+    assert table.count(" near ") == table.count(" unknown ") == 1
+
+
 def test_an_old_run_of_another_region_is_still_listed_and_nobody_is_asked_there(run, regions, home):
     records.write(str(home), record("old", region="us-east5"))
     assert row(run("list"), "old")[1] == "one"

@@ -154,16 +154,18 @@ def _place(name: str, cloud: Any) -> Place:
 
 
 def with_regions(places: list[Place], found: list[Record]) -> list[Place]:
-    """Add the regions that launches of the last weeks have named: a list of jobs tells of one region only."""
+    """Add the regions that launches of the last weeks have named: a list of jobs tells of one region only.
+
+    Of two that would list the same jobs the first is left.
+    """
     recent = (datetime.now(UTC) - REMEMBERED).isoformat()
-    all_of_them = {(place.service_name, place.region): place for place in places}
-    for place in places:
-        for record in found:
-            if record.backend == place.service_name and record.launched > recent:
-                here = place.at(record)
-                all_of_them.setdefault((here.service_name, here.region), here)
-    more = [place for place in all_of_them.values() if place not in places]
-    return [*places, *more]
+    named = [record for record in found if record.launched > recent]
+    more = [place.at(record) for place in places for record in named]
+    unique: dict[Any, Place] = {}
+    for place in (*places, *more):
+        key = (place.service_name, place.region, tuple(sorted(place.labels.items())))
+        unique.setdefault(key, place)
+    return list(unique.values())
 
 
 def runs(places: list[Place]) -> Iterator[Run]:
