@@ -18,6 +18,7 @@ from stage.google.batch_compute import EVERYWHERE, REGION
 from stage.google.batch_jobs import CUDA, OVER_TIME, PREEMPTED, USUAL_DRIVER
 from stage.google.batch_rules import check, check_names, parse
 from stage.google.identity import identity
+from stage.one_field import REMOVED, with_field
 from stage.rest import RequestError, ask
 from stage.vertex_bench import DIGEST, FOREVER, IMAGE
 
@@ -26,7 +27,6 @@ TASK = "taskGroups.0.taskSpec"
 CONTAINER = f"{TASK}.runnables.0.container"
 MACHINE = "allocationPolicy.instances.0.policy"
 NETWORK = "allocationPolicy.network.networkInterfaces.0"
-REMOVED = object()
 # A job in which nothing is wrong.
 GOOD: dict[str, Any] = {
     "taskGroups": [
@@ -69,16 +69,7 @@ GOOD: dict[str, Any] = {
 
 def changed(path: str, value: Any) -> dict[str, Any]:
     """The good job with one field replaced or removed."""
-    job = copy.deepcopy(GOOD)
-    *parents, last = path.split(".")
-    place: Any = job
-    for name in parents:
-        place = place[int(name) if isinstance(place, list) else name]
-    if value is REMOVED:
-        del place[last]
-    else:
-        place[int(last) if isinstance(place, list) else last] = value
-    return job
+    return with_field(GOOD, path, value)
 
 
 def try_job(job: dict[str, Any], *registries: str) -> None:

@@ -1,6 +1,5 @@
 """The stand-in of Vertex AI takes and refuses the jobs and filters that the service does, as documented."""
 
-import copy
 import json
 from typing import Any
 
@@ -9,25 +8,16 @@ import pytest
 from stage.google.vertex_filter import LogFilter, job_filter
 from stage.google.vertex_nodes import expand
 from stage.google.vertex_rules import BUILT_IN, MACHINES, check, parse
+from stage.one_field import REMOVED, with_field
 from stage.rest import RequestError
 from stage.vertex_bench import DIGEST, GOOD, IMAGE
 
 POOL = "jobSpec.workerPoolSpecs.0"
-REMOVED = object()
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
     """The good job with one field replaced or removed."""
-    job = copy.deepcopy(GOOD)
-    *parents, last = path.split(".")
-    place: Any = job
-    for name in parents:
-        place = place[int(name) if isinstance(place, list) else name]
-    if value is REMOVED:
-        del place[last]
-    else:
-        place[int(last) if isinstance(place, list) else last] = value
-    return job
+    return with_field(GOOD, path, value)
 
 
 def machine(kind: str, gpu: str | None = None, count: int | None = None) -> dict[str, Any]:
