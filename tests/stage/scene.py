@@ -95,7 +95,7 @@ class Stage:
         results = self.results(run_id)
         lines = [json.loads(line) for line in results["metrics.jsonl"].decode().splitlines()]
         for line in lines:
-            line.pop("images_per_second", None)
+            line.pop("samples_per_second", None)
         return results["model.safetensors"], lines
 
     def checkpoints(self, run_id: str) -> list[str]:

@@ -1,9 +1,11 @@
 """A run that is killed, again and again, ends with the same bits; what cannot be written is said."""
 
 import json
+import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def outcome(project: BakedProject, run: str) -> tuple[bytes, list[dict]]:
     folder = project.folder / "runs" / run
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        line.pop("images_per_second", None)
+        line.pop("samples_per_second", None)
     return (folder / "model.safetensors").read_bytes(), lines
 
 
@@ -47,8 +49,12 @@ def test_killed_many_times_it_ends_with_the_same_bits_and_log(project: BakedProj
     assert outcome(project, "killed") == outcome(project, "undisturbed"), f"seed {seed}"
 
 
-def stop_midway(project: BakedProject, *command: str) -> tuple[int, str]:
-    """Runs a training into its second or third epoch, sends it SIGTERM, and gives its status and what else it said."""
+def stop_midway(project: BakedProject, *command: str, group: bool = False) -> tuple[int, str]:
+    """Runs a training into its second or third epoch, sends it SIGTERM, and gives its status and what else it said.
+
+    Args:
+        group: whether all its processes are sent it, as a scheduler or a terminal does.
+    """
     process = subprocess.Popen(
         [project.folder / ".venv/bin" / command[0], *command[1:]],
         cwd=project.folder,
@@ -56,11 +62,12 @@ def stop_midway(project: BakedProject, *command: str) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     assert process.stdout
     for line in process.stdout:
         if line.startswith("epoch 2"):
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM) if group else process.terminate()
             break
     rest = process.stdout.read()
     return process.wait(), rest
@@ -74,6 +81,17 @@ def test_sigterm_exits_143_and_the_same_command_continues(project: BakedProject)
     assert re.search(r"Run stopped is saved at step \d+; the same command continues it", said)
     train(project, *settings, "run.id=stopped")
     assert outcome(project, "stopped") == outcome(project, "whole")
+
+
+def test_sigterm_to_all_its_processes_saves_with_workers_too(project: BakedProject) -> None:
+    settings = (*QUICK, "trainer.max_epochs=8", "trainer.num_workers=2")
+    train(project, *settings, "run.id=whole-workers")
+    for attempt in range(4):  # without a care for it three of four failed
+        run = f"run.id=group-{attempt}"
+        status, said = stop_midway(project, "train", *settings, run, group=True)
+        assert (status, said.count("is saved at step"), said.count("Traceback")) == (143, 1, 0), said
+    train(project, *settings, run)
+    assert outcome(project, "group-3") == outcome(project, "whole-workers")
 
 
 def test_two_processes_that_are_stopped_continue_to_the_same_bits(project: BakedProject) -> None:

@@ -16,7 +16,7 @@ from .conftest import ALONE, KilledError, kill
 def measured(folder):
     """The lines of metrics.jsonl without what depends on the clock."""
     lines = [json.loads(line) for line in folder.metrics_log.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k != "samples_per_second"} for line in lines]
 
 
 @pytest.fixture
@@ -59,6 +59,30 @@ def test_sigterm_during_a_validation_does_not_wait_for_it(
         patch.setattr(loop, "score", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(SystemExit):
             train(small_config(), run_folder(), ALONE)
+    train(small_config(), run_folder(), ALONE)
+    assert (run_folder().weights.read_bytes(), measured(run_folder())) == undisturbed
+
+
+def test_a_second_sigterm_does_not_end_the_saving(
+    small_config, run_folder, monkeypatch, undisturbed
+):
+    from {{ cookiecutter.package_name }}.training import loop
+
+    def terminate(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    plain = loop.Trainer.save
+
+    def saving(trainer):
+        terminate()
+        plain(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "score", terminate)
+        patch.setattr(loop.Trainer, "save", saving)
+        with pytest.raises(SystemExit):
+            train(small_config("checkpoint.steps=null"), run_folder(), ALONE)
+    assert [path.name[:13] for path in run_folder().checkpoints.iterdir()] == ["step-00000004"]
     train(small_config(), run_folder(), ALONE)
     assert (run_folder().weights.read_bytes(), measured(run_folder())) == undisturbed
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -116,6 +117,74 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_is_not_saved(
     with pytest.raises(UserError, match="The training loss is nan at step 4"):
         train(small_config(), run_folder(), ALONE)
     assert [path.name[:13] for path in run_folder().checkpoints.iterdir()] == ["step-00000003"]
+
+
+def test_a_gradient_that_is_no_number_stops_at_its_step_and_is_not_saved(
+    small_config, run_folder, monkeypatch
+):
+    from {{ cookiecutter.package_name }}.training.tasks import Classification
+
+    calls, plain = iter(range(1, 100)), Classification.loss
+
+    def loss(task, predictions, targets):
+        whole = plain(task, predictions, targets)
+        # A root of 0 is 0, but its slope is not: the loss shows nothing.
+        return whole + (predictions * 0).sum().sqrt() if next(calls) == 3 else whole
+
+    monkeypatch.setattr(Classification, "loss", loss)
+    config = small_config("checkpoint.steps=1", "trainer.clip_norm=null")
+    with pytest.raises(UserError, match="The gradient's norm is nan at step 3"):
+        train(config, run_folder(), ALONE)
+    saved = sorted(path.name[:13] for path in run_folder().checkpoints.iterdir())
+    assert saved[-1] == "step-00000002"
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_validation_loss_that_is_no_number_is_not_left_out(
+    small_config, run_folder, monkeypatch, bad
+):
+    from {{ cookiecutter.package_name }}.training.tasks import Classification
+
+    plain, seen = Classification.loss, []
+
+    def loss(task, predictions, targets):
+        whole = plain(task, predictions, targets)
+        if torch.is_grad_enabled():
+            return whole
+        seen.append(len(targets))
+        return whole * float("nan") if len(seen) - 1 == bad else whole
+
+    monkeypatch.setattr(Classification, "loss", loss)
+    with pytest.raises(UserError, match="The loss is nan on a split that"):
+        train(small_config("trainer.batch_size=16"), run_folder(), ALONE)
+    assert len(seen) > 2  # one of several batches
+
+
+def test_an_empty_split_is_refused():
+    from {{ cookiecutter.package_name }}.config import Precision
+    from {{ cookiecutter.package_name }}.training.scoring import score
+
+    task: Any = None  # which nobody asks
+    with pytest.raises(UserError, match="A split is empty"):
+        score(torch.nn.Identity(), task, [], 4, ALONE, Precision.fp32)
+
+
+def test_tied_weights_are_written_under_both_names(tmp_path):
+    from {{ cookiecutter.package_name }}.training.run_folder import RunFolder
+    from {{ cookiecutter.package_name }}.training.weights import save_weights
+
+    first, second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    second.weight = first.weight
+    model = torch.nn.Sequential(first, second)
+    folder = RunFolder(tmp_path, "tied")
+    folder.path.mkdir(parents=True)
+    save_weights(folder, model)
+    found = load_file(folder.weights)
+    assert set(found) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert found["0.weight"].equal(found["1.weight"])
+    assert found["0.weight"].equal(first.weight)
+    model.load_state_dict(found)
+    assert first.weight is second.weight
 
 
 def test_too_little_data_for_one_batch_is_said(small_config, run_folder):

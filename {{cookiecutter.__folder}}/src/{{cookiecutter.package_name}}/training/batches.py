@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,6 +57,16 @@ def batches(
             num_workers=num_workers,
             pin_memory=device.type == "cuda",
             generator=torch.Generator().manual_seed(0),
+            worker_init_fn=_leave_signals,
         )
     for inputs, targets in loader:
         yield inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+
+
+def _leave_signals(worker: int) -> None:
+    """Have a worker leave to its parent what is sent to all processes of a group: only that one can save.
+
+    A worker ends when its parent tells it to, or is gone.
+    """
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)

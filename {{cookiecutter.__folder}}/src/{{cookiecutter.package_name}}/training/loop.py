@@ -23,7 +23,7 @@ from .batches import batches, epoch_order, steps_per_epoch
 from .checkpoint import FORMAT, CheckpointStore
 from .distributed import Processes
 from .metrics_log import MetricsLog
-from .progress import ProgressBar
+from .progress import ProgressBar, Speed
 from .random_state import get_random_state, set_random_state
 from .scoring import autocast, score
 from .state import Position
@@ -69,10 +69,11 @@ class Trainer:
             self.network = DistributedDataParallel(self.model)
         if self.settings.compile:
             self.network = torch.compile(self.network)
-        self._unread: list[Tensor] = []
+        self._unread: list[Tensor] = []  # of each step the loss and the norm of its gradient
         self._signal: int | None = None
         self._validating = False
         self._saved_at = time.monotonic()
+        self._speed = Speed()
 
     def fit(self, log: MetricsLog | None) -> None:
         """Train from where `position` stands to the last epoch.
@@ -81,7 +82,7 @@ class Trainer:
             log: where measurements go; None in all processes but the first.
 
         Raises:
-            UserError: the loss is not finite, or a checkpoint cannot be written.
+            UserError: a loss or a gradient is not finite, or a checkpoint cannot be written.
             Stopped: SIGTERM or SIGINT came; the state is saved.
         """
         settings, position = self.settings, self.position
@@ -109,19 +110,19 @@ class Trainer:
             epoch=position.epoch,
             part=self.processes,
         )
-        since, images = time.perf_counter(), 0
+        self._speed.resume()
         for inputs, targets in batches(
             self.train_data, order[position.batch :], settings.num_workers, self.device
         ):
             self._step(inputs, targets)
             position.batch += 1
             position.step += 1
-            images += settings.batch_size
+            self._speed.samples += settings.batch_size
             bar.step()
             if position.step % settings.log_every == 0:
-                self._log_losses(log, bar, images / (time.perf_counter() - since))
-                since, images = time.perf_counter(), 0
+                self._log_losses(log, bar)
             self._save_if_due(wait=position.batch == len(order))
+        self._speed.pause()
 
     def _step(self, inputs: Tensor, targets: Tensor) -> None:
         settings, loss = self.settings, torch.zeros(())
@@ -135,14 +136,25 @@ class Trainer:
                 share = self.task.loss(predictions.float(), wanted) / parts
                 self.scaler.scale(share).backward()
             loss = share.detach() if part == 1 else loss + share.detach()
-        if settings.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        norm = self._clip()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
-        self._unread.append(loss)  # read later: reading it now would wait for the GPU
+        # Read later: reading them now would wait for the GPU.
+        self._unread.append(torch.stack([loss.float(), norm.float()]))
+
+    def _clip(self) -> Tensor:
+        """Bound the gradient, where that is asked for; give the norm that it had."""
+        limit, parameters = self.settings.clip_norm, list(self.model.parameters())
+        self.scaler.unscale_(self.optimizer)
+        if limit is not None:
+            norm = nn.utils.clip_grad_norm_(parameters, limit)
+        else:
+            given = [each.grad for each in parameters if each.grad is not None]
+            norm = nn.utils.get_total_norm(given)
+        # One that is too large for half precision is the scaler's, which skips the step.
+        return torch.zeros_like(norm) if self.scaler.is_enabled() else norm
 
     def _gradients_stay_here(self, wanted: bool) -> AbstractContextManager[None]:
         """Keep accumulated parts from being averaged over the processes before the last."""
@@ -154,34 +166,36 @@ class Trainer:
         )
 
     def _read_losses(self) -> None:
-        """Bring the newest losses to the CPU and stop at the first that is no number."""
+        """Bring the newest losses and norms to the CPU and stop at the first that is no number."""
         if not self._unread:
             return
-        losses = self.processes.mean(torch.stack(self._unread).float().cpu())
+        read = self.processes.mean(torch.stack(self._unread).cpu())
         first_step = self.position.step - len(self._unread) + 1
         self._unread.clear()
-        for step, loss in enumerate(losses.tolist(), start=first_step):
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"The training loss is {loss} at step {step}; lower optimizer.lr, set trainer.clip_norm, "
-                    "or look at the data of that step."
-                )
+        for step, (loss, norm) in enumerate(read.tolist(), start=first_step):
+            for what, value in (("training loss", loss), ("gradient's norm", norm)):
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"The {what} is {value} at step {step}; lower optimizer.lr, set trainer.clip_norm, "
+                        "or look at the loss and at the data of that step."
+                    )
             self.position.losses.append(loss)
 
-    def _log_losses(self, log: MetricsLog | None, bar: ProgressBar, speed: float) -> None:
+    def _log_losses(self, log: MetricsLog | None, bar: ProgressBar) -> None:
         self._read_losses()
+        speed = self._speed.take()  # only now has the device done what is counted
         position, settings = self.position, self.settings
         loss = sum(position.losses) / len(position.losses)
         position.losses = []
         values = {
             "train/loss": loss,
             "lr": self.optimizer.param_groups[0]["lr"],
-            "images_per_second": round(speed, 1),
+            "samples_per_second": round(speed, 1),
         }
         self._write(log, values)
         bar.line(
             f"epoch {position.epoch + 1}/{settings.max_epochs}  step {position.step}  loss {loss:.4f}  "
-            f"{speed:,.0f} images/s"
+            f"{speed:,.0f} samples/s"
         )
 
     def _validate(self, log: MetricsLog | None, bar: ProgressBar) -> None:
@@ -198,6 +212,7 @@ class Trainer:
                 settings.precision,
             )
         except Stopped:
+            self._validating = False  # another signal must not end the saving
             self.save()
             raise
         finally:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from launcher import UserError
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import SumMetric
 
 from ..config import Precision
 from .distributed import Processes
@@ -40,10 +42,18 @@ def score(
         processes: among which the samples are shared.
         precision: of the forward pass.
         on_batch: sees inputs, targets and predictions of each batch, on the device.
+
+    Raises:
+        UserError: there are no samples, or the loss is no number.
     """
+    if not len(data):
+        raise UserError(
+            "A split is empty, so there is nothing to measure; make the data anew, or give more of it."
+        )
     device, was_training = processes.device, model.training
     model.eval()
-    mean_loss = MeanMetric().to(device)
+    # MeanMetric would leave out what is no number, and its weight.
+    losses, samples = (SumMetric(nan_strategy="disable").to(device) for _ in range(2))
     metrics = {name: metric.to(device) for name, metric in task.metrics().items()}
     mine = torch.arange(processes.rank, len(data), processes.count)
     for indices in mine.split(max(1, batch_size // processes.count)):
@@ -51,12 +61,17 @@ def score(
         with autocast(device, precision):
             predictions = model(inputs)
         predictions = predictions.float()
-        mean_loss.update(task.loss(predictions, targets), len(inputs))
+        losses.update(task.loss(predictions, targets) * len(inputs))
+        samples.update(len(inputs))
         for metric in metrics.values():
             metric.update(predictions, targets)
         if on_batch:
             on_batch(inputs, targets, predictions)
     model.train(was_training)
-    return {
-        name: float(metric.compute()) for name, metric in {"loss": mean_loss, **metrics}.items()
-    }
+    loss = float(losses.compute() / samples.compute())
+    if not math.isfinite(loss):
+        raise UserError(
+            f"The loss is {loss} on a split that the model was not trained on; lower optimizer.lr, or look at the "
+            "loss and at the data of that split."
+        )
+    return {"loss": loss, **{name: float(metric.compute()) for name, metric in metrics.items()}}

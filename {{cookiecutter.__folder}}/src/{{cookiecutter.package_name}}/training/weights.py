@@ -10,9 +10,13 @@ from .run_folder import RunFolder
 
 def save_weights(folder: RunFolder, model: nn.Module) -> None:
     """Write model.safetensors, whole or not at all."""
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
+    tensors, memory = {}, set[int]()
+    for name, found in model.state_dict().items():
+        tensor = found.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        # Tied weights are written once for each of their names, for the format takes no memory twice.
+        tensors[name] = tensor.clone() if place in memory else tensor
+        memory.add(place)
     temporary = folder.weights.with_suffix(".tmp")
     with folder.writing():
         save_file(tensors, temporary)
