@@ -90,7 +90,7 @@ def test_sigterm_to_all_its_processes_saves_with_workers_too(project: BakedProje
         run = f"run.id=group-{attempt}"
         status, said = stop_midway(project, "train", *settings, run, group=True)
         assert (status, said.count("is saved at step"), said.count("Traceback")) == (143, 1, 0), said
-    train(project, *settings, run)
+    train(project, *settings, "run.id=group-3")
     assert outcome(project, "group-3") == outcome(project, "whole-workers")
 
 
