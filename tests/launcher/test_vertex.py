@@ -12,7 +12,7 @@ from google_server import CUT, LAUNCHER, google_server
 from launcher.errors import UserError
 from launcher.job import Job, Machine, State
 from launcher.providers.google import auth as google
-from launcher.providers.google import vertex
+from launcher.providers.google import inputs, vertex
 from launcher.providers.google.errors import (
     LoginError,
     QuotaError,
@@ -464,3 +464,23 @@ def test_the_libraries_wait_until_they_are_needed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "torch", "noted"),
+    [
+        ("NVIDIA_TESLA_T4", "2.13.0", True),
+        ("NVIDIA_TESLA_A100", "2.11.0", True),
+        ("NVIDIA_TESLA_T4", "2.10.0", False),
+        ("NVIDIA_TESLA_T4", "2.13.0+cu126", False),
+        ("NVIDIA_L4", "2.13.0", False),
+        ("NVIDIA_TESLA_T4", None, False),
+    ],
+)
+def test_a_gpu_that_the_locked_torch_may_not_find_is_a_note(gpu, torch, noted, tmp_path, monkeypatch):
+    if torch:
+        (tmp_path / "uv.lock").write_text(f'[[package]]\nname = "torch"\nversion = "{torch}"\n')
+    monkeypatch.setattr(inputs, "project", lambda: SimpleNamespace(root=tmp_path))
+    found = vertex._check_driver(job(machine=Machine("some", "type", gpu, 1)))
+    assert [problem.fatal for problem in found] == [False] * noted
+    assert all(torch in problem.what and "torch>=2.10,<2.11" in problem.remedy for problem in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import subprocess
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,12 @@ from urllib.parse import quote
 
 from omegaconf import OmegaConf
 
-from ...job import Problem
+from ...job import CODE_PARTS, Problem
 from ...project import project
 from . import auth as google
 from . import registry
 from .errors import MissingError
 
-TRAVELS = (
-    "src",
-    "launcher",
-    "configs",
-    "dvc.lock",
-    "dvc.yaml",
-)  # what `code=worktree` lays over the image
 BUILT_IN = ("Dockerfile", "uv.lock", "pyproject.toml")  # what only a new image can change
 BUILD = "commit and push, and wait until train.yml has built the image"
 AT_ONCE = 16  # objects looked up at the same time
@@ -68,8 +62,8 @@ def _differences(commit: str, root: Path) -> list[str]:
         done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
         return [name for name in done.stdout.split("\0") if name]
 
-    changed = git("diff", "-z", "--name-only", "--relative", commit, "--", *TRAVELS, *BUILT_IN)
-    new = git("ls-files", "-z", "--others", "--exclude-standard", "--", *TRAVELS, *BUILT_IN)
+    changed = git("diff", "-z", "--name-only", "--relative", commit, "--", *CODE_PARTS, *BUILT_IN)
+    new = git("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE_PARTS, *BUILT_IN)
     return sorted({*changed, *new})
 
 
@@ -147,3 +141,15 @@ def _missing(bucket: str, prefix: str, md5: str) -> tuple[int, int]:
 def _enumerate(names: list[str]) -> str:
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def locked(name: str) -> str:
+    """Give the version of a package in the project's uv.lock; empty where it has none."""
+    try:
+        lock = tomllib.loads((project().root / "uv.lock").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    versions = [
+        one.get("version", "") for one in lock.get("package", []) if one.get("name") == name
+    ]
+    return str(versions[-1]) if versions else ""

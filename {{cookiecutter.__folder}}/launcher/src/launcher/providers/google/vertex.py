@@ -24,7 +24,7 @@ from ...job import (
     Status,
 )
 from . import auth as google
-from . import doctor, entries, vertex_quotas, vertex_tuning
+from . import doctor, entries, inputs, vertex_quotas, vertex_tuning
 from .backend import GoogleBackend
 from .errors import GoogleError, UnreachableError
 
@@ -52,6 +52,9 @@ STATES = {
 DEADLINE_EXCEEDED = 4  # google.rpc.Code: the job ran into its own time limit
 
 ABILITIES = ("SWEEPS", "NODES")
+# GPUs whose machines had a driver for CUDA 12 in mid-2026, and torch's first release that PyPI has for CUDA 13 only.
+OLD_DRIVER = ("NVIDIA_TESLA_T4", "NVIDIA_TESLA_A100", "NVIDIA_A100_80GB")
+TORCH_FOR_13 = (2, 11)
 # Of a container's exit statuses only these make the service start the job again, three times at most:
 # https://cloud.google.com/vertex-ai/docs/training/understanding-training-service#restarts
 RETRY_STATUS = 134
@@ -83,6 +86,7 @@ class Vertex(GoogleBackend):
         at_once = job if not job.search else replace(job, nodes=job.nodes * job.search.parallel)
         checks = (
             lambda: self._check_active(job),
+            lambda: _check_driver(job),
             lambda: vertex_quotas.check_gpu_quota(project, self.cloud.region, at_once),
             lambda: vertex_quotas.check_cpu_quota(project, self.cloud.region, at_once),
         )
@@ -328,3 +332,19 @@ def _log_line(entry: dict[str, Any], trials: Mapping[str, str]) -> str:
     # With several nodes each line says whose it is, but for the one that most jobs have only.
     text = text if task in ("", "service", "workerpool0-0") else f"[{task}] {text}"
     return f"[trial {trial}] {text}" if trial else text
+
+
+def _check_driver(job: Job) -> list[Problem]:
+    """Would torch find the GPU? Only a note: the machines may have a newer driver by now."""
+    version = inputs.locked("torch")
+    release = re.match(r"(\d+)\.(\d+)", version)
+    if job.machine.gpu not in OLD_DRIVER or not release or "+cu12" in version:
+        return []
+    if (int(release[1]), int(release[2])) < TORCH_FOR_13:
+        return []
+    what = (
+        f"Vertex AI's machines with {job.machine.gpu} had a driver for CUDA 12 in mid-2026, and torch {version} "
+        "is built for CUDA 13: a training that finds no GPU ends at once"
+    )
+    remedy = 'take "torch>=2.10,<2.11" (docs/cloud.md shows the lines), or another cloud.machine'
+    return [Problem(what, remedy, fatal=False)]
