@@ -8,13 +8,14 @@ import pytest
 import torch
 from launcher import UserError
 
-from {{ cookiecutter.package_name }}.training.checkpoint import CheckpointStore, load_checkpoint
+from {{ cookiecutter.package_name }}.training.checkpoint import FORMAT, CheckpointStore, load_checkpoint
 
 
 def store_with(folder, *steps, keep=2):
     store = CheckpointStore(folder, keep)
     for step in steps:
-        store.save(step, {"format": 1, "step": step, "weights": torch.full((1000,), float(step))})
+        weights = torch.full((1000,), float(step))
+        store.save(step, {"format": FORMAT, "step": step, "weights": weights})
     store.wait()
     return store
 
@@ -34,7 +35,7 @@ def test_the_newest_is_loaded_and_old_ones_go(tmp_path):
 def test_a_checkpoint_is_a_copy_of_the_moment_it_was_taken(tmp_path):
     weights = torch.zeros(10)
     store = CheckpointStore(tmp_path)
-    store.save(1, {"format": 1, "weights": weights})
+    store.save(1, {"format": FORMAT, "weights": weights})
     weights += 1
     store.wait()
     state = store.load_newest()
@@ -102,7 +103,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    store.save(2, {"format": 1})
+    store.save(2, {"format": FORMAT})
     with pytest.raises(UserError, match="No space left on device"):
         store.wait()
     monkeypatch.undo()

@@ -30,7 +30,9 @@ def test_model_task_and_metrics_fit_the_data(name):
     for metric in task.metrics().values():
         metric.update(predictions, targets)
         assert torch.isfinite(metric.compute())
-    assert task.pictures(images, targets, task.decode(predictions.detach()))
+    for picture in task.pictures().values():
+        picture.update(images, targets, predictions.detach())
+        assert picture.draw()
 
 
 def test_the_mean_baseline_is_the_error_of_predicting_the_mean():

@@ -50,13 +50,19 @@ def test_sigterm_saves_that_very_step_and_exits_143(
     assert (run_folder().weights.read_bytes(), measured(run_folder())) == undisturbed
 
 
+def terminate(*_, between=lambda: None, **__):
+    """Stands for a validation: a signal comes, and then the next batch."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    between()
+
+
 def test_sigterm_during_a_validation_does_not_wait_for_it(
     small_config, run_folder, monkeypatch, undisturbed
 ):
     from {{ cookiecutter.package_name }}.training import loop
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "score", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(loop, "score", terminate)
         with pytest.raises(SystemExit):
             train(small_config(), run_folder(), ALONE)
     train(small_config(), run_folder(), ALONE)
@@ -67,9 +73,6 @@ def test_a_second_sigterm_does_not_end_the_saving(
     small_config, run_folder, monkeypatch, undisturbed
 ):
     from {{ cookiecutter.package_name }}.training import loop
-
-    def terminate(*_):
-        os.kill(os.getpid(), signal.SIGTERM)
 
     plain = loop.Trainer.save
 

@@ -31,7 +31,7 @@ def test_the_loss_falls_and_the_report_is_written(small_config, run_folder):
     config = small_config(
         "data.fraction=1.0", "model.depth=2", "model.width=16", "optimizer.lr=0.01"
     )
-    history = train(config, run_folder(), ALONE)
+    history = train(config, run_folder(), ALONE).history
     assert history[-1]["val/loss"] < 0.5 * history[0]["val/loss"]
 
     metrics = write_report(run_folder(), CPU)
@@ -99,7 +99,7 @@ def test_workers_change_nothing(small_config, run_folder):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_trains(small_config, run_folder, precision):
     config = small_config(f"trainer.precision={precision}", "model.width=16", "optimizer.lr=0.01")
-    history = train(config, run_folder(), ALONE)
+    history = train(config, run_folder(), ALONE).history
     assert history[-1]["val/loss"] < history[0]["val/loss"] < 2.5
     assert all(weight.dtype == torch.float32 for weight in load_file(run_folder().weights).values())
 
@@ -162,11 +162,14 @@ def test_a_validation_loss_that_is_no_number_is_not_left_out(
 
 def test_an_empty_split_is_refused():
     from {{ cookiecutter.package_name }}.config import Precision
+    from {{ cookiecutter.package_name }}.training.batches import Reader
     from {{ cookiecutter.package_name }}.training.scoring import score
 
-    task: Any = None  # which nobody asks
+    nobody: Any = None  # whom nobody asks
+    empty: Any = []
+    reader = Reader(nobody, empty, workers=0, device=CPU, seed=0)
     with pytest.raises(UserError, match="A split is empty"):
-        score(torch.nn.Identity(), task, [], 4, ALONE, Precision.fp32)
+        score(torch.nn.Identity(), nobody, reader, 4, ALONE, Precision.fp32)
 
 
 def test_tied_weights_are_written_under_both_names(tmp_path):
@@ -178,7 +181,7 @@ def test_tied_weights_are_written_under_both_names(tmp_path):
     model = torch.nn.Sequential(first, second)
     folder = RunFolder(tmp_path, "tied")
     folder.path.mkdir(parents=True)
-    save_weights(folder, model)
+    save_weights(folder, model.state_dict())
     found = load_file(folder.weights)
     assert set(found) == {"0.weight", "0.bias", "1.weight", "1.bias"}
     assert found["0.weight"].equal(found["1.weight"])

@@ -24,7 +24,15 @@ CONFIGS = ROOT / "configs"
 MAX_SEED = 10**18  # torch takes 64 bits, and each process adds its number
 MAX_DATA_SEED = 2**32 - 1  # what scikit-learn takes
 DEVICES = ("auto", "cpu", "cuda", "mps")
-RESTORE_MODES = ("continue", "weights")
+WORDS = {
+    "trainer.device": DEVICES,
+    "trainer.compile": (None, "default", "reduce-overhead", "max-autotune"),
+    "trainer.matmul_precision": ("highest", "high", "medium"),
+    "trainer.bad_step": ("stop", "skip"),
+    "monitor.mode": ("min", "max"),
+    "monitor.keep": ("best", "last"),
+    "restore.mode": ("continue", "weights"),
+}
 
 
 class Precision(Enum):
@@ -39,11 +47,25 @@ class TrainerConfig:
     batch_size: int = MISSING
     accumulate: int = MISSING
     precision: Precision = MISSING
+    matmul_precision: str = MISSING
     clip_norm: float | None = MISSING
-    compile: bool = MISSING
+    bad_step: str = MISSING
+    ema: float | None = MISSING
+    compile: str | None = MISSING
+    find_unused_parameters: bool = MISSING
     device: str = MISSING
     num_workers: int = MISSING
+    threads: int | None = MISSING
+    validate_every: int | None = MISSING
     log_every: int = MISSING
+
+
+@dataclass
+class MonitorConfig:
+    metric: str = MISSING
+    mode: str = MISSING
+    patience: int | None = MISSING
+    keep: str = MISSING
 
 
 @dataclass
@@ -62,12 +84,14 @@ class RunConfig:
 @dataclass
 class TrainConfig:
     data: Any = MISSING
+    augment: Any = None
     model: Any = MISSING
     task: Any = MISSING
     optimizer: Any = MISSING
     scheduler: Any = MISSING
     tracking: Any = MISSING
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     run: RunConfig = field(default_factory=RunConfig)
     restore: Any = MISSING  # a mapping: `from` is a Python keyword, so no dataclass can name it
@@ -108,7 +132,7 @@ def check(config: DictConfig) -> None:
                 f"{key}=nan is no number that anything could be done with; give another."
             )
     if "device" in config:
-        _check_device("device", config.device)
+        _check_word("device", config.device, DEVICES)
     if "data" in config:
         _check_range("data.seed", config.data.get("seed"), 0, MAX_DATA_SEED)
     if "trainer" in config:
@@ -125,6 +149,9 @@ def _check_training(config: DictConfig) -> None:
         "trainer.accumulate": (trainer.accumulate, 1),
         "trainer.num_workers": (trainer.num_workers, 0),
         "trainer.log_every": (trainer.log_every, 1),
+        "trainer.validate_every": (trainer.validate_every, 1),
+        "trainer.threads": (trainer.threads, 1),
+        "monitor.patience": (config.monitor.patience, 1),
         "checkpoint.steps": (checkpoint.steps, 1),
         "checkpoint.keep": (checkpoint.keep, 1),
         "checkpoint.minutes": (checkpoint.minutes, 0),
@@ -133,7 +160,7 @@ def _check_training(config: DictConfig) -> None:
     }
     for key, (value, bound) in least.items():
         _check_range(key, value, bound)
-    for key in ("data.fraction", "scheduler.warmup", "scheduler.final"):
+    for key in ("data.fraction", "scheduler.warmup", "scheduler.final", "trainer.ema"):
         _check_range(key, OmegaConf.select(config, key), 0, 1)
     if trainer.clip_norm is not None and trainer.clip_norm <= 0:
         raise UserError(
@@ -147,13 +174,12 @@ def _check_training(config: DictConfig) -> None:
             f"trainer.batch_size={trainer.batch_size} does not split into trainer.accumulate="
             f"{trainer.accumulate} equal parts; choose a multiple."
         )
-    _check_device("trainer.device", trainer.device)
+    for key, known in WORDS.items():
+        _check_word(key, OmegaConf.select(config, key), known)
+    _check_metric("monitor.metric", config.monitor.metric, config.task)
+    _check_metric("objective", config.objective, config.task)
     if config.run.id is not None:
         identity.check_run_id(config.run.id)
-    if config.restore.mode not in RESTORE_MODES:
-        raise UserError(
-            f"restore.mode={config.restore.mode} is not a mode; choose {' or '.join(RESTORE_MODES)}."
-        )
     check_tracking(config.tracking)
 
 
@@ -177,9 +203,19 @@ def _check_range(key: str, value: Any, least: float, most: float = math.inf) -> 
         raise UserError(f"{key}={value} is too large; the most is {most}.")
 
 
-def _check_device(key: str, device: str) -> None:
-    if device not in DEVICES:
-        raise UserError(f"{key}={device} is not a device; choose {', '.join(DEVICES)}.")
+def _check_word(key: str, word: str | None, known: tuple[str | None, ...]) -> None:
+    if word not in known:
+        listed = ", ".join(each or "null" for each in known)
+        raise UserError(f"{key}={word} is unknown; choose of {listed}.")
+
+
+def _check_metric(key: str, name: str | None, task: DictConfig) -> None:
+    """Refuse a metric that the task's YAML file does not have; a task without such a list is asked when it is built."""
+    if name is None or "metrics" not in task:
+        return
+    known = ["val/loss", *(f"val/{metric}" for metric in task.metrics)]
+    if name not in known:
+        raise UserError(f"{key}={name} is not measured; choose one of {', '.join(known)}.")
 
 
 # Makes `main()` of a function of one of these configurations: `@program("train")`.

@@ -39,6 +39,7 @@ def write_report(folder: RunFolder, device: torch.device) -> dict[str, float]:
     from .training.checkpoint import CheckpointStore
     from .training.metrics_log import read_metrics
     from .training.plots import learning_curves
+    from .training.weights import chosen_weights
 
     state = CheckpointStore(folder.checkpoints).load_newest()
     if state is None:
@@ -46,9 +47,10 @@ def write_report(folder: RunFolder, device: torch.device) -> dict[str, float]:
             f"There is no run with checkpoints in {folder.path}; see `ls {folder.path.parent}`."
         )
     config = DictConfig(state["config"])
-    metrics, pictures = test(config, state["model"], device)
+    metrics, pictures = test(config, chosen_weights(state), device)
     records = read_metrics(folder.metrics_log) or state["position"]["history"]
-    pictures = {"learning_curves": learning_curves(records), **pictures}
+    curves = learning_curves(records, state["position"]["best"]["step"])
+    pictures = {"learning_curves": curves, **pictures}
 
     folder.write(folder.metrics, json.dumps(metrics, indent=2) + "\n")
     for name, figure in pictures.items():
@@ -64,33 +66,28 @@ def test(
     config: DictConfig, weights: dict[str, torch.Tensor], device: torch.device
 ) -> tuple[dict[str, float], dict[str, Figure]]:
     """Score the weights on the test split and draw what the task wants to show."""
-    import torch
-
     from .config import Precision
+    from .training.batches import Reader
     from .training.distributed import Processes
     from .training.scoring import score
 
     model = instantiate(config.model).to(device)
     model.load_state_dict(weights)
-    task, data = instantiate(config.task), instantiate(config.data).split("test")
-    seen: list[tuple[torch.Tensor, ...]] = []
-
-    def look(inputs: torch.Tensor, targets: torch.Tensor, predictions: torch.Tensor) -> None:
-        room = None if task.keep is None else max(0, task.keep - sum(len(row[0]) for row in seen))
-        shown = (inputs, targets, task.decode(predictions))
-        seen.append(tuple(tensor[:room].cpu() for tensor in shown))
-
+    task, data = instantiate(config.task), instantiate(config.data)
+    workers = config.trainer.num_workers
+    pictures = task.pictures()
     metrics = score(
         model,
         task,
-        data,
+        Reader(data, data.split("test"), workers=workers, device=device, seed=config.seed),
         config.trainer.batch_size,
         Processes(0, 1, device),
         Precision(config.trainer.precision),
-        look,
+        pictures=pictures.values(),
     )
-    pictures = task.pictures(*(torch.cat(column) for column in zip(*seen, strict=True)))
-    return {f"test/{name}": value for name, value in metrics.items()}, pictures
+    drawn = {name: picture.draw() for name, picture in pictures.items()}
+    figures = {name: figure for name, figure in drawn.items() if figure}
+    return {f"test/{name}": value for name, value in metrics.items()}, figures
 
 
 def save_figure(folder: RunFolder, name: str, figure: Figure) -> None:
@@ -114,11 +111,15 @@ def report_text(
     run = json.loads(run_file.read_text(encoding="utf-8")) if run_file.exists() else {}
     commit = f"`{run['commit'][:12]}`" if run.get("commit") else "unknown"
     parameters = sum(tensor.numel() for tensor in state["model"].values())
+    position, best = state["position"], state["position"]["best"]
+    keeps_best = config.monitor.keep == "best"
     facts = {
         "data": f"`{config.data._target_}`, {config.data.get('fraction', 1.0):.0%} of the training split",
         "model": f"`{config.model._target_}`, {parameters:,} parameters",
-        "trained": f"{state['position']['epoch']} of {config.trainer.max_epochs} epochs, "
-        f"{state['position']['step']:,} steps of {config.trainer.batch_size} images",
+        "trained": f"{position['epoch']} of {config.trainer.max_epochs} epochs, "
+        f"{position['step']:,} steps of {config.trainer.batch_size} samples",
+        "weights": f"{'the best' if keeps_best else 'the last; the best were'} by {config.monitor.metric}, "
+        f"{best[config.monitor.metric]:.4f}, of epoch {best['epoch']}, step {best['step']:,}",
         "commit": commit + (", with uncommitted changes" if run.get("dirty") else ""),
         "started": f"{len(run.get('starts', []))} times, last on {run['starts'][-1]['device']}"
         if run

@@ -5,6 +5,7 @@ The configuration is checked before torch is imported, so that a typo costs a se
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable
@@ -20,9 +21,14 @@ from omegaconf import DictConfig, OmegaConf
 from .config import program
 
 if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
     from .training.distributed import Processes
     from .training.loop import Trainer
     from .training.run_folder import RunFolder
+    from .training.state import Position
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +36,19 @@ log = logging.getLogger(__name__)
 @program("train")
 def main(config: DictConfig) -> float | None:
     """Train one run, write its report, and return `config.objective` for a sweep."""
-    from .training.distributed import join_processes
+    from .training.distributed import join_processes, set_matmul_precision, set_threads
     from .training.run_folder import RunFolder
 
     processes = join_processes(config.trainer.device)
+    set_threads(config.trainer.threads, processes.device)
+    set_matmul_precision(config.trainer.matmul_precision, processes.device)
     if not processes.first:
         logging.disable(logging.INFO)  # one process speaks for all
     try:
         config.run.id = run_id(config.run.id) or processes.from_first(identity.make_run_id())
         folder = RunFolder(config.run.root, config.run.id)
         with folder.locked() if processes.first else nullcontext():
-            history = train(config, folder, processes)
+            position = train(config, folder, processes)
             processes.stop()
             if config.evaluate and processes.first:
                 from .evaluate import write_report
@@ -48,7 +56,10 @@ def main(config: DictConfig) -> float | None:
                 write_report(folder, processes.device)
     finally:
         processes.stop()
-    return objective(config.objective, history[-1]) if config.objective else None
+    kept = (
+        position.best if config.monitor.keep == "best" and position.best else position.history[-1]
+    )
+    return objective(config.objective, kept) if config.objective else None
 
 
 def run_id(given: str | None) -> str | None:
@@ -59,12 +70,12 @@ def run_id(given: str | None) -> str | None:
     return given
 
 
-def train(config: DictConfig, folder: RunFolder, processes: Processes) -> list[dict[str, Any]]:
-    """Train from the newest checkpoint, or the beginning, to the last epoch; return the validations."""
-    from .training.loop import Stopped
+def train(config: DictConfig, folder: RunFolder, processes: Processes) -> Position:
+    """Train from the newest checkpoint, or the beginning, to the end; return how far that was."""
     from .training.metrics_log import MetricsLog
     from .training.restore import restore
-    from .training.weights import save_weights
+    from .training.signals import Stopped
+    from .training.weights import chosen_weights, save_weights
 
     trainer = build(config, folder, processes)
     restore(trainer, config, folder)
@@ -77,7 +88,7 @@ def train(config: DictConfig, folder: RunFolder, processes: Processes) -> list[d
             tracker.start(folder.id, folder.path, trainer.plain_config)
         trainer.fit(MetricsLog(folder, tracker, trainer.position.lines) if tracker else None)
         if tracker:
-            save_weights(folder, trainer.model)
+            save_weights(folder, chosen_weights(trainer.state([])))
         exit_code = 0
     except Stopped as stopped:
         log.info(
@@ -90,12 +101,12 @@ def train(config: DictConfig, folder: RunFolder, processes: Processes) -> list[d
     finally:
         if tracker:
             tracker.finish(exit_code)
-    return trainer.position.history
+    return trainer.position
 
 
 def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Trainer:
     """Make data, model, task, optimizer and schedule, in this order, from their sections of the configuration."""
-    from .training.batches import steps_per_epoch
+    from .training.batches import Reader, steps_per_epoch
     from .training.checkpoint import CheckpointStore
     from .training.loop import Trainer
     from .training.random_state import seed_everything
@@ -107,26 +118,64 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
             f"with trainer.accumulate={settings.accumulate}; choose a multiple of {settings.accumulate * processes.count}."
         )
     data = instantiate(config.data)
-    train_data, val_data = data.split("train"), data.split("val")
+    readers = [
+        Reader(
+            data,
+            data.split(name),
+            workers=settings.num_workers,
+            device=processes.device,
+            seed=config.seed,
+        )
+        for name in ("train", "val")
+    ]
     seed_everything(config.seed)  # the same weights in every process
     model = instantiate(config.model).to(processes.device)
     seed_everything(config.seed + processes.rank)  # but not the same dropout
-    optimizer = made("optimizer", instantiate(config.optimizer), model.parameters())
-    steps = settings.max_epochs * steps_per_epoch(len(train_data), settings.batch_size)
+    optimizer = build_optimizer(config.optimizer, model)
+    steps = settings.max_epochs * steps_per_epoch(readers[0].samples, settings.batch_size)
     return Trainer(
         settings=OmegaConf.to_object(config.trainer),  # type: ignore[arg-type]
         checkpointing=OmegaConf.to_object(config.checkpoint),  # type: ignore[arg-type]
+        monitor=OmegaConf.to_object(config.monitor),  # type: ignore[arg-type]
         seed=config.seed,
         model=model,
         task=instantiate(config.task),
         optimizer=optimizer,
-        scheduler=made("scheduler", instantiate(config.scheduler), optimizer, total_steps=steps),
-        train_data=train_data,
-        val_data=val_data,
+        scheduler=build_scheduler(config.scheduler, optimizer, steps),
+        train_data=readers[0],
+        val_data=readers[1],
+        augment=instantiate(config.augment),
         processes=processes,
         checkpoints=CheckpointStore(folder.checkpoints, config.checkpoint.keep),
         plain_config=plain(config),
     )
+
+
+def build_optimizer(section: DictConfig, model: nn.Module) -> Optimizer:
+    """Freeze what is not trained, divide the rest into groups, and make the optimizer of them."""
+    from .training.parameters import freeze, groups, refuse_unknown_settings
+
+    settings: dict[str, Any] = OmegaConf.to_container(section, resolve=True)  # type: ignore[assignment]
+    freeze(model, settings.pop("frozen", []))
+    divided = groups(model, settings.pop("groups", []))
+    optimizer = made("optimizer", instantiate(settings), divided)
+    refuse_unknown_settings(optimizer)
+    return optimizer
+
+
+def build_scheduler(section: DictConfig, optimizer: Optimizer, steps: int) -> LRScheduler:
+    """Make the schedule; it is told the number of all steps if it asks for `total_steps`."""
+    from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+    factory = instantiate(section)
+    asks = "total_steps" in inspect.signature(factory).parameters
+    scheduler = made("scheduler", factory, optimizer, **({"total_steps": steps} if asks else {}))
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise UserError(
+            "scheduler: ReduceLROnPlateau waits for a metric, and schedules here go by steps; "
+            "choose scheduler=cosine, or another of torch's."
+        )
+    return scheduler
 
 
 def made(section: str, factory: Callable[..., Any], *args: Any, **settings: Any) -> Any:
@@ -143,7 +192,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def objective(name: str, values: dict[str, Any]) -> float:
-    """Pick what a sweep optimizes out of the last validation."""
+    """Pick what a sweep optimizes out of the validation of the weights that the run keeps."""
     if name not in values:
         known = ", ".join(key for key in values if key.startswith("val/"))
         raise UserError(f"There is no metric {name} for objective=; there are {known}.")

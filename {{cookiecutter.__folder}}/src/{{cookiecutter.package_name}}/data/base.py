@@ -1,60 +1,73 @@
-"""What every data set here is: a folder with three files, made once and then read in whole batches."""
+"""What a data set is, and the kind that most are: arrays in a few files, made once and then read in whole batches.
 
-import json
+`split(name)` is all that training asks of a data section: it gives a `torch.utils.data.Dataset` of items
+`(inputs, targets)`, each a tensor, a number, or a tuple or dict of them. Where the section has one of these as well, it
+is used:
+
+- `collate(items)`: makes a batch; without it PyTorch does.
+- `on_device(inputs, targets)`: changes a batch once it is where the model is, such as bytes to floats.
+"""
+
 import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from launcher import UserError
-from safetensors.numpy import save
+
+from .files import SplitWriter, write_json
 
 if TYPE_CHECKING:  # torch takes seconds to import, and making data needs none of it
+    from torch import Tensor
+
     from .split import Split
 
 SPLITS = ("train", "val", "test")
 Arrays = dict[str, np.ndarray]
+Rows = Mapping[str, np.ndarray]  # arrays by name, each with a row for each sample
+Parts = Rows | Iterable[Rows]
 
 
-class PreparedData(ABC):
+class ArrayData(ABC):
     """A data set in `folder`: train, val and test `.safetensors`, and `info.json` about them.
 
-    A data set of your own is a subclass with one method, `make`, and a YAML file in configs/data.
+    A data set of your own is a subclass with one method, `make`, and a YAML file in configs/data. The arrays
+    `inputs` and `targets` become the items; `inputs.words` and `inputs.length` become a dict of inputs.
 
     Args:
         folder: where the files are, relative to the working directory.
         fraction: train on this part of the training split, 0 < fraction <= 1.
-        channels: channels of an input.
-        size: height and width of an input in pixels.
-        classes: number of classes, or of classes in a mask.
     """
 
-    #: What a stored value is multiplied by to give an input in [0, 1].
+    #: What a stored byte of the inputs is multiplied by to give an input in [0, 1].
     scale: float = 1 / 255
     #: Which of the stored arrays `split` gives as targets.
     target: str = "targets"
 
-    def __init__(
-        self, folder: str, fraction: float, channels: int, size: int, classes: int
-    ) -> None:
+    def __init__(self, folder: str, fraction: float = 1.0) -> None:
         if not 0 < fraction <= 1:
             raise UserError(f"data.fraction is {fraction}; give a number above 0 and at most 1.")
         self.folder = Path(folder)
         self.fraction = fraction
-        self.channels = channels
-        self.size = size
-        self.classes = classes
 
     @abstractmethod
-    def make(self) -> tuple[dict[str, Arrays], dict]:
-        """Make the data: arrays by name for each split, and facts about them for info.json.
+    def make(self) -> tuple[Mapping[str, Parts], dict]:
+        """Make the data: for each split its arrays by name, and facts about them for info.json.
 
-        Each split has `inputs` (N, channels, size, size), best as uint8, and every target the data
-        has: int64 (N,) classes, uint8 (N, size, size) masks or float (N, 1, size, size) maps. The
-        same settings must give the same arrays: DVC knows data by its bytes.
+        A split that is larger than memory is given as an iterable of parts, each of them such arrays. All arrays
+        of a part have a row for each sample. Images are best kept as bytes (uint8), classes as int64. The same
+        settings must give the same arrays: DVC knows data by its bytes.
+        """
+
+    def check(self, split: str, arrays: Rows) -> None:  # noqa: B027 - not every data set has something to check
+        """Refuse arrays that do not fit the settings; each part of a split is shown to it.
+
+        Raises:
+            UserError: naming the array and the setting.
         """
 
     def prepare(self) -> dict:
@@ -64,17 +77,22 @@ class PreparedData(ABC):
             UserError: the data cannot be had, or the folder cannot be written.
         """
         splits, facts = self.make()
-        self._check(splits)
-        info = {
-            **facts,
-            "samples": {name: len(splits[name]["inputs"]) for name in SPLITS},
-            "arrays": {
-                key: f"{array.dtype} {'x'.join(map(str, array.shape[1:])) or 'scalar'}"
-                for key, array in splits["train"].items()
-            },
-        }
+        folder = self.folder.resolve()  # a link to a larger disk stays one
         try:
-            self._write(splits, info)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            prefix = f".{folder.name}-"
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as temporary:
+                new = Path(temporary, "new")
+                new.mkdir()
+                samples, arrays = {}, {}
+                for name in SPLITS:
+                    samples[name], arrays = self._write(name, splits.get(name, {}), new)
+                info = {**facts, "samples": samples, "arrays": arrays}
+                write_json(new / "info.json", info)
+                # A rename, not a rewrite: a training that has the old files mapped keeps reading them.
+                if folder.exists():
+                    os.rename(folder, Path(temporary, "old"))
+                shutil.move(new, folder)
         except OSError as error:
             raise UserError(
                 f"Cannot write {self.folder}: {error.strerror or error}; "
@@ -82,56 +100,31 @@ class PreparedData(ABC):
             ) from error
         return info
 
-    def _check(self, splits: dict[str, Arrays]) -> None:
-        wanted = (self.channels, self.size, self.size)
-        for name in SPLITS:
-            arrays = splits.get(name, {})
-            counts = {key: len(array) for key, array in arrays.items()}
-            if not counts.get("inputs"):
-                raise UserError(
-                    f"The {name} split is empty, and it needs at least one sample; give {type(self).__name__} more "
-                    f"data, or {name} a larger share of it."
-                )
-            if len(set(counts.values())) > 1:
-                raise UserError(
-                    f"The {name} arrays differ in their number of samples: {counts}; correct make()."
-                )
-            shape = arrays["inputs"].shape[1:]
-            if shape != wanted:
-                raise UserError(
-                    f"The {name} inputs have shape {shape}, but the configuration says {wanted}; "
-                    "correct data.channels and data.size."
-                )
-            for key, array in arrays.items():
-                are_classes = array.dtype.kind in "iu" and key != "inputs"
-                if are_classes and not 0 <= array.min() <= array.max() < self.classes:
+    def _write(self, split: str, parts: Parts, folder: Path) -> tuple[int, dict[str, str]]:
+        """Write one split's file, part by part; give its samples and what its arrays are."""
+        with SplitWriter(folder / f"{split}.safetensors") as file:
+            every: Iterable[Any] = [parts] if isinstance(parts, Mapping) else parts
+            for arrays in every:
+                counts = {key: len(array) for key, array in arrays.items()}
+                if len(set(counts.values())) > 1:
                     raise UserError(
-                        f"The {name} {key} run from {array.min()} to {array.max()}, but "
-                        f"data.classes={self.classes} allows 0 to {self.classes - 1}; correct one of them."
+                        f"The {split} arrays differ in their number of samples: {counts}; correct make()."
                     )
-
-    def _write(self, splits: dict[str, Arrays], info: dict) -> None:
-        folder = self.folder.resolve()  # a link to a larger disk stays one
-        parent = folder.parent
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as temporary:
-            new = Path(temporary, "new")
-            new.mkdir()
-            for name in SPLITS:
-                arrays = {key: np.ascontiguousarray(a) for key, a in splits[name].items()}
-                (new / f"{name}.safetensors").write_bytes(save(arrays))
-            text = json.dumps(info, indent=2, sort_keys=True) + "\n"
-            (new / "info.json").write_text(text, encoding="utf-8")
-            # A rename, not a rewrite: a training that has the old files mapped keeps reading them.
-            if folder.exists():
-                os.rename(folder, Path(temporary, "old"))
-            shutil.move(new, folder)
+                if any(counts.values()):
+                    self.check(split, arrays)
+                    file.add(arrays)
+        if not file.samples:
+            raise UserError(
+                f"The {split} split is empty, and it needs at least one sample; give {type(self).__name__} more "
+                f"data, or {split} a larger share of it."
+            )
+        return file.samples, file.kinds
 
     def split(self, name: str) -> "Split":
         """Open one split, `train`, `val` or `test`; `fraction` applies to `train` only.
 
         Raises:
-            UserError: the file is missing, damaged, or of another shape than the settings say.
+            UserError: the file is missing, damaged, or does not fit the settings.
         """
         from .split import open_split
 
@@ -141,14 +134,18 @@ class PreparedData(ABC):
                 f"{path} does not exist; make it with `{self.command}` "
                 "or get it with `uv run dvc pull`."
             )
-        split = open_split(path, self.target, self.scale, self.command)
-        shape, wanted = tuple(split.inputs.shape[1:]), (self.channels, self.size, self.size)
-        if shape != wanted:
-            raise UserError(
-                f"{path} holds inputs of shape {shape}, but the configuration says {wanted}; "
-                f"correct data.channels and data.size, or make it again with `{self.command}`."
-            )
+        split = open_split(path, self.target, self.command)
         return split.part(self.fraction) if name == "train" else split
+
+    def collate(self, items: Any) -> Any:
+        """A split gives whole batches, which need no collecting."""
+        return items
+
+    def on_device(self, inputs: Any, targets: "Tensor") -> tuple[Any, "Tensor"]:
+        """Give bytes as floats in [0, 1], half floats as floats, and small whole numbers of targets as int64."""
+        from .split import as_inputs, as_targets
+
+        return as_inputs(inputs, self.scale), as_targets(targets)
 
     @property
     def name(self) -> str:
@@ -160,3 +157,56 @@ class PreparedData(ABC):
         """What to type to make this data set."""
         moved = "" if self.folder == Path("data", self.name) else f" data.folder={self.folder}"
         return f"uv run prepare data={self.name}{moved}"
+
+
+class ImageData(ArrayData):
+    """Images: `inputs` (N, channels, size, size), and targets that are classes, masks or maps.
+
+    Targets are int64 (N,) classes, uint8 (N, size, size) masks or float (N, 1, size, size) maps.
+
+    Args:
+        folder: where the files are, relative to the working directory.
+        fraction: train on this part of the training split, 0 < fraction <= 1.
+        channels: channels of an input.
+        size: height and width of an input in pixels.
+        classes: number of classes, or of classes in a mask.
+    """
+
+    def __init__(
+        self, folder: str, fraction: float, channels: int, size: int, classes: int
+    ) -> None:
+        super().__init__(folder, fraction)
+        self.channels = channels
+        self.size = size
+        self.classes = classes
+
+    def check(self, split: str, arrays: Rows) -> None:
+        """Refuse images of another shape, and classes that there are not."""
+        shape, wanted = arrays["inputs"].shape[1:], self._shape
+        if shape != wanted:
+            raise UserError(
+                f"The {split} inputs have shape {shape}, but the configuration says {wanted}; "
+                "correct data.channels and data.size."
+            )
+        for key, array in arrays.items():
+            are_classes = array.dtype.kind in "iu" and key != "inputs"
+            if are_classes and not 0 <= array.min() <= array.max() < self.classes:
+                raise UserError(
+                    f"The {split} {key} run from {array.min()} to {array.max()}, but "
+                    f"data.classes={self.classes} allows 0 to {self.classes - 1}; correct one of them."
+                )
+
+    def split(self, name: str) -> "Split":
+        """Open one split of images; see `ArrayData.split`."""
+        split = super().split(name)
+        shape = tuple(split.inputs.shape[1:])
+        if shape != self._shape:
+            raise UserError(
+                f"{self.folder / name}.safetensors holds inputs of shape {shape}, but the configuration says "
+                f"{self._shape}; correct data.channels and data.size, or make it again with `{self.command}`."
+            )
+        return split
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return (self.channels, self.size, self.size)

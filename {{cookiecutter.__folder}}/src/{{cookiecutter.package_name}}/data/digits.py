@@ -3,15 +3,15 @@
 import numpy as np
 from launcher import UserError
 
-from .base import SPLITS, Arrays, PreparedData
+from .base import SPLITS, Arrays, ImageData
 
 
-class Digits(PreparedData):
+class Digits(ImageData):
     """1,797 digits of 43 writers: 1,347 to train on, 225 each to validate and to test.
 
     Args:
         seed: which digits go into which split.
-        settings: what every data set has, see `PreparedData`.
+        settings: what every data set has, see `ImageData`.
     """
 
     scale = 1 / 16  # scikit-learn's pixels are 0 to 16

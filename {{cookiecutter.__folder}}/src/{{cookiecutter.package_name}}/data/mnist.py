@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from launcher import UserError, storage
 
-from .base import Arrays, PreparedData
+from .base import Arrays, ImageData
 
 FILES = {
     "train_images": "train-images-idx3-ubyte.gz",
@@ -19,7 +19,7 @@ FILES = {
 }
 
 
-class Mnist(PreparedData):
+class Mnist(ImageData):
     """70,000 handwritten digits, 28x28 pixels.
 
     Args:
@@ -27,7 +27,7 @@ class Mnist(PreparedData):
         sha256: the SHA-256 of each file, by the keys of `FILES`.
         val_samples: how many of the training file's samples are kept to validate on.
         seed: which ones those are.
-        settings: what every data set has, see `PreparedData`.
+        settings: what every data set has, see `ImageData`.
     """
 
     def __init__(

@@ -1,9 +1,11 @@
 """Synthetic scenes for segmentation and depth estimation: shapes that hide one another in haze."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from launcher import UserError
 
-from .base import SPLITS, Arrays, PreparedData
+from .base import SPLITS, Arrays, ImageData
 
 TARGETS = ("mask", "depth")
 CLASSES = ("background", "disc", "square", "triangle")
@@ -13,7 +15,7 @@ TINTS = np.array([[1.0, 0.3, 0.3], [0.3, 1.0, 0.3], [0.3, 0.3, 1.0]], dtype=np.f
 HAZE = np.array([0.75, 0.8, 0.9], dtype=np.float32)  # what everything far away turns into
 
 
-class Shapes(PreparedData):
+class Shapes(ImageData):
     """Seeded RGB scenes, each with a class mask and a depth map.
 
     A scene is a striped plane, slanted away from the camera, with two to five striped objects in
@@ -25,7 +27,7 @@ class Shapes(PreparedData):
         target: which target `split` gives: `mask` or `depth`.
         scenes: how many scenes in all; a twelfth each is for validation and for the test.
         seed: other scenes with each seed.
-        settings: what every data set has, see `PreparedData`.
+        settings: what every data set has, see `ImageData`.
     """
 
     def __init__(self, target: str, scenes: int, seed: int = 0, **settings) -> None:
@@ -38,7 +40,7 @@ class Shapes(PreparedData):
         self.scenes = scenes
         self.seed = seed
 
-    def make(self) -> tuple[dict[str, Arrays], dict]:
+    def make(self) -> tuple[dict[str, Iterator[Arrays]], dict]:
         """Render each split from a random stream of its own."""
         held_out = self.scenes // 12
         counts = (self.scenes - 2 * held_out, held_out, held_out)
@@ -49,15 +51,15 @@ class Shapes(PreparedData):
         return splits, {"source": "rendered", "seed": self.seed, "classes": CLASSES}
 
 
-def render(count: int, size: int, rng: np.random.Generator) -> Arrays:
+def render(count: int, size: int, rng: np.random.Generator) -> Iterator[Arrays]:
     """Render scenes, a few hundred at a time so that memory does not grow with their number.
 
-    Returns:
+    Yields:
         inputs uint8 (count, 3, size, size); mask uint8 (count, size, size), 0 for the background;
         depth float16 (count, 1, size, size) in [0, 1].
     """
-    parts = [_render(min(256, count - done), size, rng) for done in range(0, count, 256)]
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    for done in range(0, count, 256):
+        yield _render(min(256, count - done), size, rng)
 
 
 def _render(count: int, size: int, rng: np.random.Generator) -> Arrays:

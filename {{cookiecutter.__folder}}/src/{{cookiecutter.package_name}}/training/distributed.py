@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,6 +82,36 @@ def join_processes(device: str) -> Processes:
         # gloo as well, so that flags and numbers go round without stopping the GPU
         dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     return Processes(rank, count, chosen)
+
+
+def set_threads(wanted: int | None, device: torch.device) -> None:
+    """Set how many threads compute on the CPU, unless torchrun or OMP_NUM_THREADS says it.
+
+    By default one where a GPU computes: more of them fight for the caches with the one that gives the GPU its work.
+    Else one for each core that this process may use, which in a container is often fewer than the machine has.
+    """
+    if wanted is None and "OMP_NUM_THREADS" in os.environ:
+        return
+    default = 1 if device.type == "cuda" else min(torch.get_num_threads(), usable_cores())
+    torch.set_num_threads(wanted or default)
+
+
+def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Count the cores that this process may use, by its affinity and its control group's quota (version 2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        allowed, period = quota.read_text(encoding="utf-8").split()
+        cores = min(cores or 1, max(1, math.ceil(int(allowed) / int(period))))
+    except (OSError, ValueError):  # there is none: no Linux, an older kernel, or the word "max"
+        pass
+    return cores or 1
+
+
+def set_matmul_precision(precision: str, device: torch.device) -> None:
+    """Let float32 products be computed in TF32 on a GPU (`high`), or not (`highest`); a CPU's results stay exact."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = precision != "highest"
 
 
 def choose_device(name: str) -> torch.device:

@@ -5,41 +5,27 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
-import torch
-from launcher import UserError
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..config import CheckpointConfig, Precision, TrainerConfig
-from .batches import batches, epoch_order, steps_per_epoch
-from .checkpoint import FORMAT, CheckpointStore
+from ..config import CheckpointConfig, MonitorConfig, TrainerConfig
+from .batches import Augment, Reader, epoch_order, steps_per_epoch
+from .checkpoint import FORMAT, CheckpointStore, copy_to_cpu
 from .distributed import Processes
+from .journal import Journal
 from .metrics_log import MetricsLog
-from .progress import ProgressBar, Speed
+from .parameters import Average, train_mode
+from .progress import ProgressBar
 from .random_state import get_random_state, set_random_state
-from .scoring import autocast, score
+from .scoring import score
+from .signals import Stopped, StopSignal
 from .state import Position
+from .step import Stepper
 from .tasks import Task
-
-
-class Stopped(BaseException):
-    """A signal ended the training after its state was saved.
-
-    Args:
-        signum: the signal.
-    """
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.exit_code = 128 + signum
 
 
 @dataclass
@@ -48,32 +34,40 @@ class Trainer:
 
     settings: TrainerConfig
     checkpointing: CheckpointConfig
+    monitor: MonitorConfig
     seed: int
     model: nn.Module
     task: Task
     optimizer: Optimizer
     scheduler: LRScheduler
-    train_data: Any
-    val_data: Any
+    train_data: Reader
+    val_data: Reader
+    augment: Augment | None
     processes: Processes
     checkpoints: CheckpointStore
     plain_config: dict[str, Any]
 
     def __post_init__(self) -> None:
-        self.device = self.processes.device
         self.position = Position()
-        fp16 = self.settings.precision is Precision.fp16
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
-        self.network: Any = self.model
-        if self.processes.count > 1:
-            self.network = DistributedDataParallel(self.model)
-        if self.settings.compile:
-            self.network = torch.compile(self.network)
-        self._unread: list[Tensor] = []  # of each step the loss and the norm of its gradient
-        self._signal: int | None = None
-        self._validating = False
+        self.stepper = Stepper(
+            self.settings, self.model, self.task, self.optimizer, self.scheduler, self.processes
+        )
+        self.average = Average(self.model, self.settings.ema) if self.settings.ema else None
+        self.best: dict[str, Any] | None = None  # weights of the best validation, on the CPU
+        self._signal = StopSignal()
         self._saved_at = time.monotonic()
-        self._speed = Speed()
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is validated and kept: the average, where there is one."""
+        return self.average.model if self.average else self.model
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are over, or no validation has been better for too long."""
+        patience, position = self.monitor.patience, self.position
+        stuck = patience is not None and position.worse >= patience
+        return stuck or position.epoch >= self.settings.max_epochs
 
     def fit(self, log: MetricsLog | None) -> None:
         """Train from where `position` stands to the last epoch.
@@ -85,166 +79,109 @@ class Trainer:
             UserError: a loss or a gradient is not finite, or a checkpoint cannot be written.
             Stopped: SIGTERM or SIGINT came; the state is saved.
         """
-        settings, position = self.settings, self.position
-        per_epoch = steps_per_epoch(len(self.train_data), settings.batch_size)
-        total, first = settings.max_epochs * per_epoch, self.processes.first
+        settings, position, processes = self.settings, self.position, self.processes
+        total = settings.max_epochs * steps_per_epoch(self.train_data.samples, settings.batch_size)
         if log:
             position.lines = log.lines  # fewer than the checkpoint knew, if the file was lost
-        with self._signals(), ProgressBar(total, position.step, shown=first) as bar:
+        with self._signal.noted(), ProgressBar(total, position.step, processes.first) as bar:
+            self.journal = Journal(log, bar, position, settings, self.optimizer, processes)
             try:
-                while position.epoch < settings.max_epochs:
-                    self._train_epoch(log, bar)
-                    self._validate(log, bar)
+                while not self.finished:
+                    self._train_epoch()
+                    self._validate()
                     position.epoch, position.batch = position.epoch + 1, 0
-                    self._save_if_due(last=position.epoch == settings.max_epochs)
+                    self._save_if_due(last=self.finished)
             finally:
                 self.checkpoints.wait()
 
-    def _train_epoch(self, log: MetricsLog | None, bar: ProgressBar) -> None:
-        settings, position = self.settings, self.position
-        self.network.train()
+    def _train_epoch(self) -> None:
+        position, watch = self.position, self.journal.watch
         order = epoch_order(
-            len(self.train_data),
-            settings.batch_size,
+            self.train_data.samples,
+            self.settings.batch_size,
             seed=self.seed,
             epoch=position.epoch,
             part=self.processes,
         )
-        self._speed.resume()
-        for inputs, targets in batches(
-            self.train_data, order[position.batch :], settings.num_workers, self.device
-        ):
-            self._step(inputs, targets)
-            position.batch += 1
-            position.step += 1
-            self._speed.samples += settings.batch_size
-            bar.step()
-            if position.step % settings.log_every == 0:
-                self._log_losses(log, bar)
-            self._save_if_due(wait=position.batch == len(order))
-        self._speed.pause()
+        if position.batch < len(order):
+            self._validate_in_between()  # it was ended before that
+        train_mode(self.stepper.network)
+        watch.resume()
+        left = order[position.batch :]
+        for inputs, targets in self.train_data.read(left, position.epoch, position.batch):
+            self._step(*(self.augment(inputs, targets) if self.augment else (inputs, targets)))
+            self._save_if_due()
+            if position.batch < len(order):
+                self._validate_in_between()
+        watch.pause()
 
-    def _step(self, inputs: Tensor, targets: Tensor) -> None:
-        settings, loss = self.settings, torch.zeros(())
-        parts = settings.accumulate
-        for part, (some, wanted) in enumerate(
-            zip(inputs.chunk(parts), targets.chunk(parts), strict=True), start=1
-        ):
-            with self._gradients_stay_here(part < parts):
-                with autocast(self.device, settings.precision):
-                    predictions = self.network(some)
-                share = self.task.loss(predictions.float(), wanted) / parts
-                self.scaler.scale(share).backward()
-            loss = share.detach() if part == 1 else loss + share.detach()
-        norm = self._clip()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scheduler.step()
-        # Read later: reading them now would wait for the GPU.
-        self._unread.append(torch.stack([loss.float(), norm.float()]))
+    def _step(self, inputs: Any, targets: Any) -> None:
+        position = self.position
+        loss, norm = self.stepper.take(inputs, targets)
+        position.batch += 1
+        position.step += 1
+        if self.average:
+            self.average.update(self.model, position.step)
+        self.journal.step(loss, norm)
 
-    def _clip(self) -> Tensor:
-        """Bound the gradient, where that is asked for; give the norm that it had."""
-        limit, parameters = self.settings.clip_norm, list(self.model.parameters())
-        self.scaler.unscale_(self.optimizer)
-        if limit is not None:
-            norm = nn.utils.clip_grad_norm_(parameters, limit)
-        else:
-            given = [each.grad for each in parameters if each.grad is not None]
-            norm = nn.utils.get_total_norm(given)
-        # One that is too large for half precision is the scaler's, which skips the step.
-        return torch.zeros_like(norm) if self.scaler.is_enabled() else norm
+    def _validate_in_between(self) -> None:
+        every, position = self.settings.validate_every, self.position
+        if every and position.step % every == 0 and position.validated < position.step:
+            self.journal.watch.pause()
+            self._validate()
+            self._save_if_due()
+            train_mode(self.stepper.network)
+            self.journal.watch.resume()
 
-    def _gradients_stay_here(self, wanted: bool) -> AbstractContextManager[None]:
-        """Keep accumulated parts from being averaged over the processes before the last."""
-        network = getattr(self.network, "_orig_mod", self.network)
-        return (
-            network.no_sync()
-            if wanted and isinstance(network, DistributedDataParallel)
-            else nullcontext()
-        )
-
-    def _read_losses(self) -> None:
-        """Bring the newest losses and norms to the CPU and stop at the first that is no number."""
-        if not self._unread:
-            return
-        read = self.processes.mean(torch.stack(self._unread).cpu())
-        first_step = self.position.step - len(self._unread) + 1
-        self._unread.clear()
-        for step, (loss, norm) in enumerate(read.tolist(), start=first_step):
-            for what, value in (("training loss", loss), ("gradient's norm", norm)):
-                if not math.isfinite(value):
-                    raise UserError(
-                        f"The {what} is {value} at step {step}; lower optimizer.lr, set trainer.clip_norm, "
-                        "or look at the loss and at the data of that step."
-                    )
-            self.position.losses.append(loss)
-
-    def _log_losses(self, log: MetricsLog | None, bar: ProgressBar) -> None:
-        self._read_losses()
-        speed = self._speed.take()  # only now has the device done what is counted
-        position, settings = self.position, self.settings
-        loss = sum(position.losses) / len(position.losses)
-        position.losses = []
-        values = {
-            "train/loss": loss,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "samples_per_second": round(speed, 1),
-        }
-        self._write(log, values)
-        bar.line(
-            f"epoch {position.epoch + 1}/{settings.max_epochs}  step {position.step}  loss {loss:.4f}  "
-            f"{speed:,.0f} samples/s"
-        )
-
-    def _validate(self, log: MetricsLog | None, bar: ProgressBar) -> None:
-        self._read_losses()
-        settings = self.settings
+    def _validate(self) -> None:
+        self.journal.settle()
         try:
-            self._validating = True
             values = score(
-                self.model,
+                self.judged,
                 self.task,
                 self.val_data,
-                settings.batch_size,
+                self.settings.batch_size,
                 self.processes,
-                settings.precision,
+                self.settings.precision,
+                between=self._stop_if_asked,
             )
         except Stopped:
-            self._validating = False  # another signal must not end the saving
             self.save()
             raise
-        finally:
-            self._validating = False
-        values = {f"val/{name}": value for name, value in values.items()}
-        self.position.history.append(self._write(log, values))
-        bar.line(
-            f"epoch {self.position.epoch + 1}/{settings.max_epochs}  "
-            + "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        )
+        named = {f"val/{name}": value for name, value in values.items()}
+        self._compare(self.journal.validation(named))
+        self.position.validated = self.position.step
 
-    def _write(self, log: MetricsLog | None, values: dict[str, float]) -> dict[str, Any]:
-        self.position.lines += 1
-        if log:
-            log.add(self.position.step, self.position.epoch + 1, **values)
-        return {"step": self.position.step, "epoch": self.position.epoch + 1, **values}
+    def _compare(self, values: dict[str, float]) -> None:
+        """Keep the weights if they are the best so far."""
+        position, value = self.position, values[self.monitor.metric]
+        sign = 1 if self.monitor.mode == "max" else -1
+        before = position.best[self.monitor.metric] if position.best else -sign * math.inf
+        position.worse += 1
+        if position.best is None or sign * value > sign * before:
+            position.best, position.worse = values, 0
+            self.best = copy_to_cpu(self.judged.state_dict(), self.best)
 
-    def _save_if_due(self, wait: bool = False, last: bool = False) -> None:
-        """Save when it is time to, unless told to `wait`; save and raise `Stopped` when a signal came."""
+    def _stop_if_asked(self) -> None:
+        """Raise `Stopped` in all processes when a signal came to one of them."""
+        if self.processes.any(self._signal.number is not None)[0]:
+            raise Stopped(self._signal.number or signal.SIGTERM)
+
+    def _save_if_due(self, last: bool = False) -> None:
+        """Save when it is time to; save and raise `Stopped` when a signal came."""
         checkpoint = self.checkpointing
         due = time.monotonic() - self._saved_at >= 60 * checkpoint.minutes
         due |= checkpoint.steps is not None and self.position.step % checkpoint.steps == 0
-        stop, due = self.processes.any(self._signal is not None, last or (due and not wait))
+        stop, due = self.processes.any(self._signal.number is not None, last or due)
         if stop or due:
             self.save()
         if stop:
-            raise Stopped(self._signal or signal.SIGTERM)
+            raise Stopped(self._signal.number or signal.SIGTERM)
 
     def save(self) -> None:
         """Write a checkpoint of this very step in the background. Every process must call it."""
-        self._read_losses()  # never keep weights that a loss that is no number has touched
-        random_states = self.processes.gather(get_random_state(self.device))
+        self.journal.settle()  # never keep weights that a loss that is no number has touched
+        random_states = self.processes.gather(get_random_state(self.processes.device))
         if self.processes.first:
             self.checkpoints.save(self.position.step, self.state(random_states))
         self._saved_at = time.monotonic()
@@ -255,9 +192,11 @@ class Trainer:
             "format": FORMAT,
             "config": self.plain_config,
             "model": self.model.state_dict(),
+            "average": self.average.model.state_dict() if self.average else None,
+            "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.stepper.scaler.state_dict(),
             "random": random_states,
             "position": self.position.to_dict(),
         }
@@ -265,28 +204,14 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         """Stand exactly where the process that gave `state` stood."""
         self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.model.load_state_dict(state["average"])
+        self.best = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
+        self.stepper.scaler.load_state_dict(state["scaler"])
         if (
             len(state["random"]) == self.processes.count
         ):  # else each process goes on from its own seed
-            set_random_state(state["random"][self.processes.rank], self.device)
+            set_random_state(state["random"][self.processes.rank], self.processes.device)
         self.position = Position.from_dict(state["position"])
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Note SIGTERM and SIGINT, to save and end after the step; a second SIGINT ends at once."""
-
-        def note(signum: int, frame: FrameType | None) -> None:
-            self._signal = signum
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            if self._validating and self.processes.count == 1:  # nothing of it needs to be kept
-                raise Stopped(signum)
-
-        before = {each: signal.signal(each, note) for each in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)

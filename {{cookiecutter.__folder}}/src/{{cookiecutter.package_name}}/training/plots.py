@@ -8,9 +8,18 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+CHANNELS = (1, 3)  # of what can be shown as an image
+LEGIBLE = 30  # classes whose numbers can still be read
+NONE = torch.empty(0)
 
-def learning_curves(records: list[dict[str, Any]]) -> Figure:
-    """Draw loss and the other validation metrics over the steps, from the lines of metrics.jsonl."""
+
+def learning_curves(records: list[dict[str, Any]], best: int | None = None) -> Figure:
+    """Draw loss and the other validation metrics over the steps, from the lines of metrics.jsonl.
+
+    Args:
+        records: those lines.
+        best: the step of the best validation, which is marked.
+    """
     names = sorted({key for record in records for key in record if key.startswith("val/")})
     names = [name for name in names if name != "val/loss" and "baseline" not in name]
     figure = Figure(figsize=(5 * (1 + len(names)), 3.6), layout="constrained")
@@ -25,6 +34,8 @@ def learning_curves(records: list[dict[str, Any]]) -> Figure:
     for axis in axes:
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
+        if best is not None:
+            axis.axvline(best, color="black", linewidth=0.8, linestyle=":")
     return figure
 
 
@@ -37,15 +48,17 @@ def _curve(axis: Any, records: list[dict[str, Any]], name: str) -> None:
     )
 
 
-def confusion_matrix(targets: Tensor, decoded: Tensor, classes: int) -> Figure:
-    """Draw how often each class (row) was taken for each class (column); both (N,)."""
-    counts = torch.bincount(targets * classes + decoded, minlength=classes**2).view(
-        classes, classes
-    )
+def confusion_matrix(counts: Tensor) -> Figure:
+    """Draw how often each class (row) was taken for each class (column), of int64 counts (classes, classes)."""
+    classes = len(counts)
     figure = Figure(figsize=(5, 4.6), layout="constrained")
     axis = figure.subplots()
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     axis.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    axis.set(xlabel="predicted", ylabel="true", title="test samples")
+    if classes > LEGIBLE:
+        return figure
+    axis.set(xticks=range(classes), yticks=range(classes))
     for row, column in torch.nonzero(counts).tolist():
         color = "white" if 2 * counts[row, column] > counts[row].sum() else "black"
         axis.text(
@@ -55,30 +68,33 @@ def confusion_matrix(targets: Tensor, decoded: Tensor, classes: int) -> Figure:
             ha="center",
             va="center",
             color=color,
-            fontsize=8,
+            fontsize=8 if classes <= 12 else 4,
         )
-    axis.set(
-        xlabel="predicted",
-        ylabel="true",
-        xticks=range(classes),
-        yticks=range(classes),
-        title="test samples",
-    )
     return figure
 
 
-def mistakes(images: Tensor, targets: Tensor, decoded: Tensor, most: int = 12) -> Figure:
-    """Show the first images whose class was not found, with the true and the predicted class."""
-    wrong = torch.nonzero(targets != decoded)[:most, 0].tolist()
-    columns = max(1, min(6, len(wrong)))
-    rows = max(1, -(-len(wrong) // columns))
+def mistakes(images: Tensor = NONE, targets: Tensor = NONE, decoded: Tensor = NONE) -> Figure:
+    """Show images whose class was not found, with the true and the predicted class."""
+    columns = max(1, min(6, len(images)))
+    rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(1.5 * columns, 1.8 * rows), layout="constrained")
     for axis in figure.subplots(rows, columns, squeeze=False).flat:
         axis.axis("off")
-    for axis, index in zip(figure.axes, wrong, strict=False):
-        _show(axis, images[index], f"{int(targets[index])} → {int(decoded[index])}")
-    if not wrong:
+    for axis, image, target, taken in zip(figure.axes, images, targets, decoded, strict=False):
+        _show(axis, image, f"{int(target)} → {int(taken)}")
+    if not len(images):
         figure.axes[0].set_title("no mistakes")
+    return figure
+
+
+def scatter(targets: Tensor, predictions: Tensor) -> Figure:
+    """Draw predicted over true numbers, both (N, ...), with the line on which they are equal."""
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    axis = figure.subplots()
+    axis.scatter(targets.flatten(), predictions.flatten(), s=8, alpha=0.5)
+    ends = [float(targets.min()), float(targets.max())]
+    axis.plot(ends, ends, color="black", linewidth=1)
+    axis.set(xlabel="true", ylabel="predicted", title="test samples")
     return figure
 
 

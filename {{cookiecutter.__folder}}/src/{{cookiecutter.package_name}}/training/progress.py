@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -55,26 +53,3 @@ class ProgressBar:
             log.info("%s", text)
         else:
             self._bar.console.print(text, highlight=False, markup=False)
-
-
-@dataclass
-class Speed:
-    """Samples a second of training, from one measurement to the next; validations do not count."""
-
-    samples: int = 0
-    seconds: float = 0.0
-    since: float = 0.0
-
-    def resume(self) -> None:
-        self.since = time.perf_counter()
-
-    def pause(self) -> None:
-        now = time.perf_counter()
-        self.seconds, self.since = self.seconds + now - self.since, now
-
-    def take(self) -> float:
-        """Give it, and begin anew."""
-        self.pause()
-        speed = self.samples / self.seconds
-        self.samples, self.seconds = 0, 0.0
-        return speed

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from .distributed import Processes
 from .loop import Trainer
 from .run_folder import RunFolder
 from .state import refuse_other_settings
+from .weights import chosen_weights
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +43,15 @@ def restore(trainer: Trainer, config: DictConfig, folder: RunFolder) -> None:
         refuse_other_settings(trainer.plain_config, state["config"], folder.id)
         trainer.restore(state)
         position = trainer.position
-        done = "has finished" if position.epoch == config.trainer.max_epochs else "goes on"
+        done = "has finished" if trainer.finished else "goes on"
         log.info("Run %s %s at epoch %d, step %d.", folder.id, done, position.epoch, position.step)
     elif source := config.restore["from"]:
         state = load_source(source, Path(config.run.root))
         if config.restore.mode == "weights":
-            load_weights(trainer.model, state["model"], source)
+            weights = chosen_weights(state) if "optimizer" in state else state["model"]
+            load_weights(trainer.model, weights, source, config.restore.skip)
+            if trainer.average:
+                trainer.average.model.load_state_dict(trainer.model.state_dict())
         elif "optimizer" not in state:
             raise UserError(f"restore.from={source} holds weights only; add restore.mode=weights.")
         else:
@@ -112,18 +118,34 @@ def _download(uri: str, folder: Path) -> Path:
     return folder
 
 
-def load_weights(model: nn.Module, weights: dict[str, Any], source: str) -> None:
-    """Load weights that must fit the model exactly.
+def load_weights(
+    model: nn.Module, weights: dict[str, Any], source: str, skip: Sequence[str] = ()
+) -> None:
+    """Load weights that must fit the model exactly, but for names that are to be skipped.
+
+    Args:
+        model: takes them.
+        weights: by name.
+        source: where they are from, for messages.
+        skip: patterns of names, such as `head.*`, that keep the values they have.
 
     Raises:
-        UserError: naming the first tensor that does not.
+        UserError: naming the first tensor that does not fit, or the pattern that is no tensor's name.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    for name in sorted(wanted.keys() | found.keys()):
+    names = sorted(wanted.keys() | found.keys())
+    for pattern in skip:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UserError(
+                f"restore.skip: no weight is called {pattern}; there are {', '.join(names[:8])}, ..."
+            )
+    taken = [name for name in names if not any(fnmatchcase(name, each) for each in skip)]
+    for name in taken:
         if wanted.get(name) != found.get(name):
             raise UserError(
                 f"The weights of {source} do not fit the model: {name} is {found.get(name, 'missing')} there and "
-                f"{wanted.get(name, 'missing')} here; give the same model settings."
+                f"{wanted.get(name, 'missing')} here; give the same model settings, or leave it out with "
+                f"restore.skip=[{name}]."
             )
-    model.load_state_dict(weights)
+    model.load_state_dict({name: weights[name] for name in taken}, strict=False)

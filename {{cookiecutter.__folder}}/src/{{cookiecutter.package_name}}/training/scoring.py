@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from launcher import UserError
-from torch import Tensor, nn
+from torch import nn
 from torchmetrics import SumMetric
 
 from ..config import Precision
+from .batches import Reader, whole_order
 from .distributed import Processes
-from .tasks import Task
+from .trees import as_float, call, samples
+
+if TYPE_CHECKING:
+    from .pictures import Picture
+    from .tasks import Task
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
@@ -26,49 +31,55 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 def score(
     model: nn.Module,
     task: Task,
-    data: Any,
+    reader: Reader,
     batch_size: int,
     processes: Processes,
     precision: Precision,
-    on_batch: Callable[[Tensor, Tensor, Tensor], None] | None = None,
+    *,
+    between: Callable[[], None] = lambda: None,
+    pictures: Iterable[Picture] = (),
 ) -> dict[str, float]:
     """Give the mean loss and the task's metrics over all samples, shared out over the processes.
 
     Args:
-        model: is left in the mode it was in.
+        model: is left in evaluation mode.
         task: says which loss and metrics.
-        data: a split, indexed by whole batches.
+        reader: of the split.
         batch_size: samples over all processes.
         processes: among which the samples are shared.
         precision: of the forward pass.
-        on_batch: sees inputs, targets and predictions of each batch, on the device.
+        between: is called before each batch, as often in each process.
+        pictures: see each batch.
 
     Raises:
         UserError: there are no samples, or the loss is no number.
     """
-    if not len(data):
+    if not reader.samples:
         raise UserError(
             "A split is empty, so there is nothing to measure; make the data anew, or give more of it."
         )
-    device, was_training = processes.device, model.training
+    device = processes.device
     model.eval()
     # MeanMetric would leave out what is no number, and its weight.
-    losses, samples = (SumMetric(nan_strategy="disable").to(device) for _ in range(2))
+    losses, count = (SumMetric(nan_strategy="disable").to(device) for _ in range(2))
     metrics = {name: metric.to(device) for name, metric in task.metrics().items()}
-    mine = torch.arange(processes.rank, len(data), processes.count)
-    for indices in mine.split(max(1, batch_size // processes.count)):
-        inputs, targets = (tensor.to(device, non_blocking=True) for tensor in data[indices])
+    order = whole_order(reader.samples, batch_size, processes)
+    batches = reader.read([row for row in order if row])
+    for row in order:
+        between()
+        if not row:  # a process that has nothing left takes part in `between`
+            continue
+        inputs, targets = next(batches)
         with autocast(device, precision):
-            predictions = model(inputs)
-        predictions = predictions.float()
-        losses.update(task.loss(predictions, targets) * len(inputs))
-        samples.update(len(inputs))
-        for metric in metrics.values():
-            metric.update(predictions, targets)
-        if on_batch:
-            on_batch(inputs, targets, predictions)
-    model.train(was_training)
-    loss = float(losses.compute() / samples.compute())
+            predictions = call(model, inputs)
+        predictions = as_float(predictions)
+        losses.update(task.loss(predictions, targets) * samples(inputs))
+        count.update(samples(inputs))
+        for each in metrics.values():
+            each.update(predictions, targets)
+        for each in pictures:
+            each.update(inputs, targets, predictions)
+    loss = float(losses.compute() / count.compute())
     if not math.isfinite(loss):
         raise UserError(
             f"The loss is {loss} on a split that the model was not trained on; lower optimizer.lr, or look at the "

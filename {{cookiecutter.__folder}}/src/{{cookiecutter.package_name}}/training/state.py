@@ -8,9 +8,20 @@ from typing import Any
 from launcher import UserError
 
 # Settings that decide what is trained. A run may be started again with others than these changed.
-FIXED = ("data", "model", "task", "optimizer", "scheduler", "seed")
-FIXED_TRAINER = ("max_epochs", "batch_size", "accumulate", "precision", "clip_norm")
-MAY_DIFFER = ("data.folder", "data.source")
+FIXED = ("data", "augment", "model", "task", "optimizer", "scheduler", "monitor", "seed")
+FIXED_TRAINER = (
+    *(
+        "max_epochs",
+        "batch_size",
+        "accumulate",
+        "precision",
+        "matmul_precision",
+        "clip_norm",
+        "ema",
+    ),
+    "validate_every",
+)
+MAY_DIFFER = ("data.folder", "data.source", "monitor.patience")
 
 
 @dataclass
@@ -22,16 +33,24 @@ class Position:
         batch: trained batches of the epoch after them.
         step: optimizer steps of the whole run.
         losses: training losses since the last line of metrics.jsonl.
+        norms: those steps' norms of the gradient.
         lines: lines of metrics.jsonl.
         history: those lines, one a validation, for a report from the checkpoint alone.
+        validated: the step of the last validation.
+        best: the line of the best validation; its weights are kept beside.
+        worse: validations since then.
     """
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
     lines: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    validated: int = 0
+    best: dict[str, Any] | None = None
+    worse: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

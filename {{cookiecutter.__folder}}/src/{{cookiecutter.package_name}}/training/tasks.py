@@ -2,121 +2,116 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
-from torchmetrics.regression import MeanSquaredError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from .pictures import Picture
 
 
 class Task(Protocol):
     """What the loop and the report need to know; a task of your own is a class like those below and a YAML file.
 
-    `outputs` is how many values the model gives for each image or pixel, and `keep` how many test samples
-    `pictures` wants to see (None for all).
+    Predictions are what the model gives, in float32. `metrics` and `pictures` give new ones at each call, which are
+    updated batch by batch.
     """
 
-    outputs: int
-    keep: int | None
-
-    def loss(self, predictions: Tensor, targets: Tensor) -> Tensor: ...
+    def loss(self, predictions: Any, targets: Any) -> Tensor: ...
 
     def metrics(self) -> dict[str, Metric]: ...
 
-    def decode(self, predictions: Tensor) -> Tensor: ...
+    def decode(self, predictions: Any) -> Any: ...
 
-    def pictures(self, images: Tensor, targets: Tensor, decoded: Tensor) -> dict[str, Figure]: ...
+    def pictures(self) -> dict[str, Picture]: ...
 
 
-class Classification:
-    """One class an image: logits (B, outputs), targets int64 (B,)."""
+class _Measured:
+    """A task whose metrics are those of its YAML file.
 
-    keep = None
+    Args:
+        outputs: values that the model gives for each sample or pixel.
+        metrics: by name, any of torchmetrics or of your own.
+    """
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(self, outputs: int, metrics: Mapping[str, Metric]) -> None:
         self.outputs = outputs
+        self._metrics = dict(metrics)
+
+    def metrics(self) -> dict[str, Metric]:
+        return {name: metric.clone() for name, metric in self._metrics.items()}
+
+
+class Classification(_Measured):
+    """One class a sample: logits (B, outputs), targets int64 (B,)."""
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(predictions, targets)
-
-    def metrics(self) -> dict[str, Metric]:
-        return {"accuracy": MulticlassAccuracy(self.outputs, average="micro")}
 
     def decode(self, predictions: Tensor) -> Tensor:
         """(B, outputs) -> classes (B,)."""
         return predictions.argmax(dim=1)
 
-    def pictures(self, images: Tensor, targets: Tensor, decoded: Tensor) -> dict[str, Figure]:
-        from . import plots  # matplotlib takes a second, and only a report needs it
+    def pictures(self) -> dict[str, Picture]:
+        from . import pictures  # matplotlib takes a second, and only a report needs it
 
         return {
-            "confusion": plots.confusion_matrix(targets, decoded, self.outputs),
-            "mistakes": plots.mistakes(images, targets, decoded),
+            "confusion": pictures.Confusion(self.decode, self.outputs),
+            "mistakes": pictures.Mistakes(self.decode),
         }
 
 
-class Segmentation:
+class Segmentation(_Measured):
     """One class a pixel: logits (B, outputs, H, W), targets int64 (B, H, W)."""
-
-    keep = 6
-
-    def __init__(self, outputs: int) -> None:
-        self.outputs = outputs
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(predictions, targets)
-
-    def metrics(self) -> dict[str, Metric]:
-        return {
-            "mean_iou": MulticlassJaccardIndex(self.outputs, average="macro"),
-            "accuracy": MulticlassAccuracy(self.outputs, average="micro"),
-        }
 
     def decode(self, predictions: Tensor) -> Tensor:
         """(B, outputs, H, W) -> classes (B, H, W)."""
         return predictions.argmax(dim=1)
 
-    def pictures(self, images: Tensor, targets: Tensor, decoded: Tensor) -> dict[str, Figure]:
-        from . import plots
+    def pictures(self) -> dict[str, Picture]:
+        from . import pictures
 
-        return {
-            "predictions": plots.pixel_predictions(
-                images, targets, decoded, largest=self.outputs - 1
-            )
-        }
+        return {"predictions": pictures.Pixels(self.decode, largest=self.outputs - 1)}
 
 
-class Depth:
+class Depth(_Measured):
     """One distance a pixel, in the data's unit: predictions and targets float32 (B, 1, H, W)."""
-
-    keep = 6
-
-    def __init__(self, outputs: int) -> None:
-        self.outputs = outputs
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         # between L1 and L2: edges between near and far would otherwise dominate
         return F.smooth_l1_loss(predictions, targets, beta=0.05)
 
-    def metrics(self) -> dict[str, Metric]:
-        return {"rmse": MeanSquaredError(squared=False), "baseline_rmse": MeanBaseline()}
-
     def decode(self, predictions: Tensor) -> Tensor:
         """(B, 1, H, W) -> distances (B, H, W)."""
         return predictions[:, 0]
 
-    def pictures(self, images: Tensor, targets: Tensor, decoded: Tensor) -> dict[str, Figure]:
-        from . import plots
+    def pictures(self) -> dict[str, Picture]:
+        from . import pictures
 
-        return {
-            "predictions": plots.pixel_predictions(images, targets[:, 0], decoded, largest=None)
-        }
+        return {"predictions": pictures.Pixels(self.decode, largest=None)}
+
+
+class Regression(_Measured):
+    """Numbers for each sample: predictions and targets float32 (B, outputs)."""
+
+    def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(predictions, targets)
+
+    def decode(self, predictions: Tensor) -> Tensor:
+        """(B, outputs) as they are, in the targets' unit."""
+        return predictions
+
+    def pictures(self) -> dict[str, Picture]:
+        from . import pictures
+
+        return {"predictions": pictures.Scatter(self.decode)}
 
 
 class MeanBaseline(Metric):

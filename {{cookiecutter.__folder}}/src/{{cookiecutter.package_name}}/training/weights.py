@@ -1,17 +1,26 @@
-"""The final weights of a run, for whoever uses the model."""
+"""The weights that a run ends with, for whoever uses the model."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor
 
 from .run_folder import RunFolder
 
 
-def save_weights(folder: RunFolder, model: nn.Module) -> None:
+def chosen_weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Pick out of a checkpoint what its run keeps: the weights of the best validation, or the last ones."""
+    if state["best"] is not None and state["config"]["monitor"]["keep"] == "best":
+        return state["best"]
+    return state["average"] or state["model"]
+
+
+def save_weights(folder: RunFolder, weights: dict[str, Tensor]) -> None:
     """Write model.safetensors, whole or not at all."""
     tensors, memory = {}, set[int]()
-    for name, found in model.state_dict().items():
+    for name, found in weights.items():
         tensor = found.detach().cpu().contiguous()
         place = tensor.untyped_storage().data_ptr()
         # Tied weights are written once for each of their names, for the format takes no memory twice.
