@@ -32,21 +32,29 @@ configs/experiment/digits_cnn.yaml configs/experiment/mnist_cnn.yaml configs/exp
 configs/experiment/shapes_unet.yaml configs/hydra/default.yaml configs/model/cnn.yaml
 configs/model/unet.yaml configs/optimizer/adamw.yaml configs/optimizer/sgd.yaml
 configs/scheduler/constant.yaml configs/scheduler/cosine.yaml configs/sweep/lr.yaml
-configs/task/classification.yaml configs/task/depth.yaml configs/task/segmentation.yaml
+configs/task/classification.yaml configs/task/depth.yaml configs/task/regression.yaml
+configs/task/segmentation.yaml configs/augment/flip_crop.yaml
+configs/experiment/diabetes.yaml configs/experiment/text.yaml configs/experiment/folder_images.yaml
+configs/experiment/finetune.yaml
 configs/tracking/none.yaml configs/tracking/wandb.yaml configs/trainer/default.yaml notebooks/explore.ipynb
 src/PACKAGE/__init__.py src/PACKAGE/config.py src/PACKAGE/evaluate.py src/PACKAGE/prepare.py src/PACKAGE/train.py
 src/PACKAGE/data/__init__.py src/PACKAGE/data/base.py src/PACKAGE/data/digits.py src/PACKAGE/data/mnist.py
-src/PACKAGE/data/shapes.py src/PACKAGE/data/split.py
+src/PACKAGE/data/shapes.py src/PACKAGE/data/split.py src/PACKAGE/data/augment.py src/PACKAGE/data/files.py
+src/PACKAGE/examples/__init__.py src/PACKAGE/examples/diabetes.py src/PACKAGE/examples/text.py
+src/PACKAGE/examples/folder_images.py src/PACKAGE/examples/finetune.py
 src/PACKAGE/models/__init__.py src/PACKAGE/models/cnn.py src/PACKAGE/models/unet.py
 src/PACKAGE/training/__init__.py src/PACKAGE/training/batches.py src/PACKAGE/training/checkpoint.py
 src/PACKAGE/training/distributed.py src/PACKAGE/training/loop.py src/PACKAGE/training/metrics_log.py
 src/PACKAGE/training/plots.py src/PACKAGE/training/progress.py src/PACKAGE/training/random_state.py
 src/PACKAGE/training/restore.py src/PACKAGE/training/run_folder.py src/PACKAGE/training/schedules.py
 src/PACKAGE/training/scoring.py src/PACKAGE/training/state.py src/PACKAGE/training/tasks.py
-src/PACKAGE/training/tracking.py src/PACKAGE/training/weights.py
+src/PACKAGE/training/tracking.py src/PACKAGE/training/weights.py src/PACKAGE/training/journal.py
+src/PACKAGE/training/numbers.py src/PACKAGE/training/parameters.py src/PACKAGE/training/pictures.py
+src/PACKAGE/training/signals.py src/PACKAGE/training/step.py src/PACKAGE/training/trees.py
 tests/__init__.py tests/conftest.py tests/test_checkpoint.py tests/test_config.py
 tests/test_data.py tests/test_experiments.py tests/test_mnist.py
-tests/test_notebook.py tests/test_prepare.py tests/test_resume.py
+tests/test_notebook.py tests/test_prepare.py tests/test_resume.py tests/test_examples.py
+tests/test_batches.py tests/test_parameters.py tests/test_augment.py tests/test_pictures.py
 tests/test_tracking.py tests/test_training.py tests/wandb_file.py
 """
 # besides, where trainings run on Google Cloud
