@@ -6,9 +6,9 @@ import pickle
 
 import pytest
 import torch
+from launcher import UserError
 
 from {{ cookiecutter.package_name }}.training.checkpoint import FORMAT, CheckpointStore, load_checkpoint
-from launcher import UserError
 
 
 def store_with(folder, *steps, keep=2):

@@ -5,13 +5,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from launcher import UserError
+from omegaconf import OmegaConf
 
 from {{ cookiecutter.package_name }}.config import CONFIGS
 from {{ cookiecutter.package_name }}.data.digits import Digits
 from {{ cookiecutter.package_name }}.data.shapes import Shapes
 from {{ cookiecutter.package_name }}.data.split import Split
-from launcher import UserError
-from omegaconf import OmegaConf
 
 
 def configured(name, **changes):

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-
-from {{ cookiecutter.package_name }}.train import build, build_optimizer, train
-from {{ cookiecutter.package_name }}.training.parameters import Average, train_mode
 from hydra.utils import instantiate
 from launcher import UserError
 from safetensors.torch import load_file
+
+from {{ cookiecutter.package_name }}.train import build, build_optimizer, train
+from {{ cookiecutter.package_name }}.training.parameters import Average, train_mode
 
 from .conftest import ALONE
 

@@ -5,10 +5,10 @@ import os
 import signal
 
 import pytest
-
-from {{ cookiecutter.package_name }}.train import train
 from launcher import UserError
 from safetensors.torch import load_file
+
+from {{ cookiecutter.package_name }}.train import train
 
 from .conftest import ALONE, KilledError, kill
 

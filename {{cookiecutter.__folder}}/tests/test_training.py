@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from launcher import UserError
+from safetensors.torch import load_file
 
 from {{ cookiecutter.package_name }}.evaluate import write_report
 from {{ cookiecutter.package_name }}.train import train
 from {{ cookiecutter.package_name }}.training.metrics_log import read_metrics
-from launcher import UserError
-from safetensors.torch import load_file
 
 from .conftest import ALONE, SMALL
 
