@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @program("train")
 def main(config: DictConfig) -> float | None:
-    """Train one run, write its report, and return `config.objective` for a sweep."""
+    """Train one run, write its report, and return what it has reached for a sweep."""
     from .training.distributed import join_processes, set_matmul_precision, set_threads
     from .training.run_folder import RunFolder
 
@@ -56,10 +56,7 @@ def main(config: DictConfig) -> float | None:
                 write_report(folder, processes.device)
     finally:
         processes.stop()
-    kept = (
-        position.best if config.monitor.keep == "best" and position.best else position.history[-1]
-    )
-    return objective(config.objective, kept) if config.objective else None
+    return reached(config, position) if config.objective else None
 
 
 def run_id(given: str | None) -> str | None:
@@ -105,7 +102,7 @@ def train(config: DictConfig, folder: RunFolder, processes: Processes) -> Positi
 
 
 def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Trainer:
-    """Make data, model, task, optimizer and schedule, in this order, from their sections of the configuration."""
+    """Make task, data, model, optimizer and schedule, in this order, from their sections of the configuration."""
     from .training.batches import Reader, steps_per_epoch
     from .training.checkpoint import CheckpointStore
     from .training.loop import Trainer
@@ -117,7 +114,11 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
             f"trainer.batch_size={settings.batch_size} does not split evenly over {processes.count} processes "
             f"with trainer.accumulate={settings.accumulate}; choose a multiple of {settings.accumulate * processes.count}."
         )
-    data = instantiate(config.data)
+    task, data = instantiate(config.task), instantiate(config.data)
+    if config.monitor.metric not in ["val/loss", *(f"val/{name}" for name in task.metrics())]:
+        raise UserError(
+            f"monitor.metric={config.monitor.metric} is not measured by {type(task).__name__}."
+        )
     readers = [
         Reader(
             data,
@@ -139,7 +140,7 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
         monitor=OmegaConf.to_object(config.monitor),  # type: ignore[arg-type]
         seed=config.seed,
         model=model,
-        task=instantiate(config.task),
+        task=task,
         optimizer=optimizer,
         scheduler=build_scheduler(config.scheduler, optimizer, steps),
         train_data=readers[0],
@@ -191,12 +192,14 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(config, resolve=True, enum_to_str=True)  # type: ignore[return-value]
 
 
-def objective(name: str, values: dict[str, Any]) -> float:
+def reached(config: DictConfig, position: Position) -> float:
     """Pick what a sweep optimizes out of the validation of the weights that the run keeps."""
-    if name not in values:
+    best = position.best if config.monitor.keep == "best" else None
+    values = best or position.history[-1]
+    if config.objective not in values:
         known = ", ".join(key for key in values if key.startswith("val/"))
-        raise UserError(f"There is no metric {name} for objective=; there are {known}.")
-    return values[name]
+        raise UserError(f"There is no metric {config.objective} for objective=; there are {known}.")
+    return values[config.objective]
 
 
 if __name__ == "__main__":
