@@ -21,7 +21,8 @@ class Module(pl.LightningModule):
     def __init__(self, setup: Any, parts: Any) -> None:
         super().__init__()
         self.model, self.setup_ = parts.model, setup
-        self.network = torch.compile(parts.model) if setup.config.trainer.compile else parts.model
+        mode = setup.config.trainer.compile
+        self.network = torch.compile(parts.model, mode=mode) if mode else parts.model
         self.parts = parts
         self.seconds = 0.0
 
@@ -56,7 +57,7 @@ def lightning(setup: Any, make_batches: Callable[[Any, Any], Any]) -> Callable[[
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     parts = setup.trainer()
-    module, batches = Module(setup, parts), make_batches(setup, parts.train_data)
+    module, batches = Module(setup, parts), make_batches(setup, setup.data.split("train"))
     trainer = pl.Trainer(
         accelerator="gpu" if setup.device.type == "cuda" else "cpu",
         devices=1,

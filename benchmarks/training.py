@@ -64,6 +64,8 @@ class Setup:
         self.device = self.processes.device
         self.bf16 = self.config.trainer.precision.name == "bf16"
         self.runs = package("training.run_folder").RunFolder(self.config.run.root, self.config.run.id)
+        self.data = hydra.utils.instantiate(self.config.data)
+        package("training.distributed").set_threads(self.config.trainer.threads, self.device)
 
     def trainer(self) -> Any:
         """A new Trainer, as `uv run train` builds it: the same weights each time."""
@@ -83,16 +85,16 @@ def ours(setup: Setup) -> Callable[[], float]:
     )
     train_epoch, seconds = trainer._train_epoch, 0.0
 
-    def timed(*args: Any) -> None:
+    def timed() -> None:
         nonlocal seconds
         start = time.perf_counter()
-        train_epoch(*args)
+        train_epoch()
         setup.end()
         seconds = time.perf_counter() - start
 
     trainer._train_epoch = timed
     # It reads the epoch's last losses and then computes metrics; the second is no part of training steps.
-    trainer._validate = lambda *args: trainer._read_losses()
+    trainer._validate = lambda: trainer.journal.settle()
 
     def epoch() -> float:
         trainer.settings.max_epochs = trainer.position.epoch + 1  # `fit` stops there and can go on
@@ -106,24 +108,34 @@ class WholeBatches:
     """Batches of the training split, indexed whole: as plain as it can be written."""
 
     def __init__(self, setup: Setup, split: Any) -> None:
-        self.inputs, self.targets, self.scale = split.inputs, split.targets, split.scale
+        rows = slice(None) if split.rows is None else split.rows
+        self.inputs, self.targets, self.scale = split.inputs[rows], split.targets[rows], setup.data.scale
         self.batch_size = setup.config.trainer.batch_size
 
     def __len__(self) -> int:
         return len(self.inputs) // self.batch_size
 
     def __iter__(self):
-        order = torch.randperm(len(self.inputs))[: len(self) * self.batch_size]
+        order = torch.randperm(len(self.inputs), device=self.inputs.device)[: len(self) * self.batch_size]
         for index in order.view(len(self), self.batch_size):
             inputs = self.inputs.index_select(0, index).float().mul_(self.scale)
             yield inputs, self.targets.index_select(0, index).long()
 
 
+class Resident(WholeBatches):
+    """The same with the whole split on the device from the beginning: what a GPU can do when nothing has to come."""
+
+    def __init__(self, setup: Setup, split: Any) -> None:
+        super().__init__(setup, split)
+        self.inputs, self.targets = self.inputs.to(setup.device), self.targets.to(setup.device)
+
+
 class Items(Dataset):
     """The same stored bytes one by one, scaled when they are asked for: what most data sets do."""
 
-    def __init__(self, split: Any) -> None:
-        self.inputs, self.targets, self.scale = split.inputs, split.targets, split.scale
+    def __init__(self, setup: Setup, split: Any) -> None:
+        whole = WholeBatches(setup, split)
+        self.inputs, self.targets, self.scale = whole.inputs, whole.targets, whole.scale
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -134,7 +146,9 @@ class Items(Dataset):
 
 def item_by_item(setup: Setup, split: Any) -> DataLoader:
     """A default DataLoader."""
-    return DataLoader(Items(split), batch_size=setup.config.trainer.batch_size, shuffle=True, drop_last=True)
+    return DataLoader(
+        Items(setup, split), batch_size=setup.config.trainer.batch_size, shuffle=True, drop_last=True
+    )
 
 
 def by_hand(
@@ -144,8 +158,9 @@ def by_hand(
     # Only to get the same model, optimizer and schedule; the trainer itself is not used.
     parts = setup.trainer()
     model, optimizer, scheduler = parts.model, parts.optimizer, parts.scheduler
-    network = torch.compile(model) if setup.config.trainer.compile else model
-    batches, clip_norm = make_batches(setup, parts.train_data), setup.config.trainer.clip_norm
+    mode = setup.config.trainer.compile
+    network = torch.compile(model, mode=mode) if mode else model
+    batches, clip_norm = make_batches(setup, setup.data.split("train")), setup.config.trainer.clip_norm
     device, bf16 = setup.device, setup.bf16
 
     def train() -> None:
@@ -179,6 +194,8 @@ def make(member: str, setup: Setup) -> Callable[[], float]:
         return ours(setup)
     if member == "hand":
         return by_hand(setup, WholeBatches)
+    if member == "resident":
+        return by_hand(setup, Resident)
     if member == "loader":
         return by_hand(setup, item_by_item)
     from lightning_loop import lightning  # it is not in the baked project's environment
@@ -190,6 +207,7 @@ def results(where: str, seconds: dict[str, list[float]]) -> list[Result]:
     """Rows of how fast ours (and Lightning's) is: seconds of the other over its own."""
     rows = [
         ("ours", "hand", f"{where}: our loop / plain loop", ">= 0.98"),
+        ("ours", "resident", f"{where}: our loop / plain loop with all data on the device", ">= 0.95"),
         ("ours", "loader", f"{where}: our loop / plain loop with a default DataLoader", "> 1"),
         ("ours", "lightning", f"{where}: our loop / Lightning's Trainer", "> 1"),
         ("lightning", "hand", f"{where}: Lightning's Trainer / plain loop", ""),

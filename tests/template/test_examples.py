@@ -57,7 +57,7 @@ def test_a_compiled_model_learns_the_same(prepared: BakedProject) -> None:
     short = ("trainer.max_epochs=2", "model.width=16")
     plain, compiled = (
         train(prepared, "plain", *short),
-        train(prepared, "compiled", *short, "trainer.compile=true"),
+        train(prepared, "compiled", *short, "trainer.compile=default"),
     )
     assert compiled["test/loss"] == pytest.approx(plain["test/loss"], rel=0.05)
 

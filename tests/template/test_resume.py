@@ -49,11 +49,18 @@ def test_killed_many_times_it_ends_with_the_same_bits_and_log(project: BakedProj
     assert outcome(project, "killed") == outcome(project, "undisturbed"), f"seed {seed}"
 
 
-def stop_midway(project: BakedProject, *command: str, group: bool = False) -> tuple[int, str]:
+PATCHED = str(Path(__file__).with_name("patched_training.py"))
+
+
+def stop_midway(
+    project: BakedProject, *command: str, group: bool = False, at: str = "epoch 2", signals=(signal.SIGTERM,)
+) -> tuple[int, str]:
     """Runs a training into its second or third epoch, sends it SIGTERM, and gives its status and what else it said.
 
     Args:
         group: whether all its processes are sent it, as a scheduler or a terminal does.
+        at: how the line begins after which it is sent.
+        signals: what is sent, one after the other.
     """
     process = subprocess.Popen(
         [project.folder / ".venv/bin" / command[0], *command[1:]],
@@ -66,8 +73,9 @@ def stop_midway(project: BakedProject, *command: str, group: bool = False) -> tu
     )
     assert process.stdout
     for line in process.stdout:
-        if line.startswith("epoch 2"):
-            os.killpg(process.pid, signal.SIGTERM) if group else process.terminate()
+        if line.startswith(at):
+            for number in signals:
+                os.killpg(process.pid, number) if group else process.send_signal(number)
             break
     rest = process.stdout.read()
     return process.wait(), rest
@@ -105,6 +113,66 @@ def test_two_processes_that_are_stopped_continue_to_the_same_bits(project: Baked
     again = project.run(*torchrun, "run.id=stopped-pair")
     assert again.stdout.count("Run stopped-pair goes on at") == 1
     assert outcome(project, "stopped-pair") == outcome(project, "pair")
+
+
+def test_two_processes_do_not_wait_for_their_validation_to_end(project: BakedProject) -> None:
+    settings = (project.package, "slow-validation", *QUICK, "trainer.max_epochs=2", "trainer.batch_size=8")
+    command = ("torchrun", "--nproc-per-node=2", PATCHED, *settings)
+    status, said = stop_midway(project, *command, "run.id=stopped-validation", at="validating")
+    assert status != 0
+    assert said.count("is saved at step 168") == 1, said  # the last of the first epoch: nothing of it is lost
+    assert said.count("validating") < 2 * 28, said  # of 225 samples, 4 a process
+    module = ("-m", f"{project.package}.train", *settings[2:])
+    for run in ("stopped-validation", "whole-validation"):
+        project.run(".venv/bin/torchrun", "--nproc-per-node=2", *module, f"run.id={run}")
+    assert outcome(project, "stopped-validation") == outcome(project, "whole-validation")
+
+
+def test_a_process_may_have_nothing_to_validate(project: BakedProject) -> None:
+    settings = (project.package, "one-to-validate", *QUICK, "trainer.max_epochs=1", "run.id=one")
+    for processes in ("1", "2"):
+        run = f"run.id=one-{processes}"
+        project.run(".venv/bin/torchrun", f"--nproc-per-node={processes}", PATCHED, *settings[:-1], run)
+    one, two = (outcome(project, f"one-{processes}")[1][-1]["val/loss"] for processes in "12")
+    assert one == pytest.approx(two, rel=0.1)
+
+
+def test_ended_while_its_data_is_opened_it_leaves_nothing_in_the_way(project: BakedProject) -> None:
+    settings = (project.package, "slow-data", *QUICK, "trainer.max_epochs=1", "run.id=early")
+    status, said = stop_midway(project, "python", PATCHED, *settings, at="opening")
+    assert status in (-signal.SIGTERM, 143)
+    assert "Traceback" not in said
+    train(project, *QUICK, "trainer.max_epochs=1", "run.id=early")
+
+
+def test_an_impatient_second_ctrl_c_ends_at_once_and_the_run_goes_on(project: BakedProject) -> None:
+    settings = (*QUICK, "trainer.max_epochs=8")
+    twice = (signal.SIGINT, signal.SIGINT)
+    status, said = stop_midway(project, "train", *settings, "run.id=impatient", signals=twice)
+    assert status in (130, 1, -signal.SIGINT), said
+    train(project, *settings, "run.id=impatient")
+    train(project, *settings, "run.id=patient")
+    assert outcome(project, "impatient") == outcome(project, "patient")
+
+
+def test_of_two_runs_with_one_id_the_second_is_refused(project: BakedProject) -> None:
+    settings = (project.package, "slow-data", *QUICK, "run.id=twice")
+    first = subprocess.Popen(
+        [project.folder / ".venv/bin/python", PATCHED, *settings],
+        cwd=project.folder,
+        env=clean_env(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert first.stdout
+        assert "opening" in (line for line in map(str.strip, first.stdout))
+        second = train(project, *QUICK, "run.id=twice", check=False)
+        assert second.returncode == 1
+        assert f"is being trained by process {first.pid}" in one_sentence(second)
+    finally:
+        first.kill()
+        first.wait()
 
 
 @pytest.fixture

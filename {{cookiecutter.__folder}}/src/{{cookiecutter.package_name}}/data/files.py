@@ -10,13 +10,14 @@ from typing import Any, Self
 import numpy as np
 from launcher import UserError
 
-# The names of the safetensors format (https://github.com/huggingface/safetensors#format).
+# The names of the safetensors format (https://github.com/huggingface/safetensors#format), in the order in which its
+# library writes arrays: wide ones first, so that all lie even in memory.
 TYPES = {
+    "int64": "I64",
     "float64": "F64",
     "float32": "F32",
-    "float16": "F16",
-    "int64": "I64",
     "int32": "I32",
+    "float16": "F16",
     "int16": "I16",
     "int8": "I8",
     "uint8": "U8",
@@ -90,8 +91,8 @@ class SplitWriter:
             Path(part.name).unlink()
 
     def _join(self) -> None:
-        # The order in which the library writes them: wide types first, so that all lie even in memory.
-        names = sorted(self._arrays, key=lambda name: (-self._arrays[name].itemsize, name))
+        order = list(TYPES)
+        names = sorted(self._arrays, key=lambda name: (order.index(self._arrays[name].name), name))
         header, end = {}, 0
         for name in names:
             start, end = end, end + self._parts[name].tell()
