@@ -1,12 +1,15 @@
 """wandb, offline: one run however often it was restarted."""
 
 import json
+import shutil
+from unittest.mock import MagicMock
 
 import pytest
 import wandb
 from launcher import UserError
 
 from {{ cookiecutter.package_name }}.train import train
+from {{ cookiecutter.package_name }}.training.tracking import Wandb
 
 from .conftest import ALONE, KilledError, kill
 from .wandb_file import records
@@ -75,3 +78,37 @@ def test_a_restarted_run_is_the_same_run_and_tracks_no_step_twice(tracked, run_f
     assert set(ids) == {"test"}
     steps = [row["_step"] for row in rows if "train/loss" in row]
     assert steps == list(range(1, 13))
+
+
+def test_a_run_that_goes_on_elsewhere_is_tracked_from_its_beginning(tracked, run_folder, interrupt):
+    interrupt(8, kill)
+    with pytest.raises(KilledError):
+        train(tracked("trainer.log_every=1"), run_folder(), ALONE)
+    shutil.rmtree(run_folder().path / "wandb")  # which was lost with its machine
+    train(tracked("trainer.log_every=1"), run_folder(), ALONE)
+    _, _, rows = read_back(run_folder())
+    steps = [row["_step"] for row in rows if "train/loss" in row]
+    assert steps == list(range(1, 13))
+
+
+def test_the_report_says_what_was_tracked_offline(tracked, run_folder):
+    config = tracked("evaluate=true", "trainer.max_epochs=1")
+    train(config, run_folder(), ALONE)
+    assert "- tracking: offline, once; `uv run wandb sync" in run_folder().report.read_text()
+
+
+def test_pictures_and_weights_are_sent_when_online(small_config, run_folder):
+    config = small_config("evaluate=true", "trainer.max_epochs=1")
+    train(config, run_folder(), ALONE)
+    tracker = Wandb("demo", None, [])
+    tracker._run = run = MagicMock(offline=False)
+    tracker.report(run_folder(), {"test/accuracy": 0.5})
+    run.summary.update.assert_called_once_with({"test/accuracy": 0.5})
+    assert set(run.log.call_args.args[0]) == {
+        "report/learning_curves",
+        "report/confusion",
+        "report/mistakes",
+    }
+    (artifact,) = run.log_artifact.call_args.args
+    assert (artifact.name, artifact.type) == ("model-test", "model")
+    assert list(artifact.manifest.entries) == ["model.safetensors"]

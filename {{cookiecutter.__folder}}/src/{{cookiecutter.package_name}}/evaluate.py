@@ -107,6 +107,8 @@ def report_text(
     pictures: list[str],
 ) -> str:
     """Give the report as Markdown: results, what was trained, pictures."""
+    from .training.tracking import offline_files
+
     run_file = folder.path / "run.json"
     run = json.loads(run_file.read_text(encoding="utf-8")) if run_file.exists() else {}
     commit = f"`{run['commit'][:12]}`" if run.get("commit") else "unknown"
@@ -125,6 +127,11 @@ def report_text(
         if run
         else "unknown",
     }
+    if offline := offline_files(folder.path):
+        files = f"{len(offline)} times" if len(offline) > 1 else "once"
+        facts["tracking"] = (
+            f"offline, {files}; `uv run wandb sync {folder.path}/wandb/offline-run-*` sends it"
+        )
     lines = [f"# Run {folder.id}", "", "| metric | value |", "|---|---:|"]
     lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
     lines += ["", *(f"- {name}: {text}" for name, text in facts.items()), ""]

@@ -49,11 +49,6 @@ def main(config: DictConfig) -> float | None:
         folder = RunFolder(config.run.root, config.run.id)
         with folder.locked() if processes.first else nullcontext():
             position = train(config, folder, processes)
-            processes.stop()
-            if config.evaluate and processes.first:
-                from .evaluate import write_report
-
-                write_report(folder, processes.device)
     finally:
         processes.stop()
     return reached(config, position) if config.objective else None
@@ -68,7 +63,7 @@ def run_id(given: str | None) -> str | None:
 
 
 def train(config: DictConfig, folder: RunFolder, processes: Processes) -> Position:
-    """Train from the newest checkpoint, or the beginning, to the end; return how far that was."""
+    """Train from the newest checkpoint, or the beginning, to the end; report, and return how far that was."""
     from .training.metrics_log import MetricsLog
     from .training.restore import restore
     from .training.signals import Stopped
@@ -77,15 +72,21 @@ def train(config: DictConfig, folder: RunFolder, processes: Processes) -> Positi
     trainer = build(config, folder, processes)
     restore(trainer, config, folder)
     tracker = instantiate(config.tracking) if processes.first else None
-    exit_code = 1
+    lines, exit_code = None, 1
     try:
         if tracker:
             folder.write(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
             folder.describe_start(processes.count, processes.device)
-            tracker.start(folder.id, folder.path, trainer.plain_config)
-        trainer.fit(MetricsLog(folder, tracker, trainer.position.lines) if tracker else None)
+            remembers = tracker.start(folder.id, folder.path, trainer.plain_config)
+            lines = MetricsLog(folder, tracker, trainer.position.lines, remembers)
+        trainer.fit(lines)
         if tracker:
             save_weights(folder, chosen_weights(trainer.state([])))
+        processes.stop()  # the others are not needed for the report
+        if tracker and config.evaluate:
+            from .evaluate import write_report
+
+            tracker.report(folder, write_report(folder, processes.device))
         exit_code = 0
     except Stopped as stopped:
         log.info(

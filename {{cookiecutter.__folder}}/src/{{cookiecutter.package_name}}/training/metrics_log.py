@@ -15,15 +15,20 @@ class MetricsLog:
 
     Args:
         folder: whose `metrics_log` is written.
-        tracker: has seen the lines that are in the file when a run is started again.
+        tracker: takes each line once.
         lines: how many lines the checkpoint knows; what a killed process wrote after it comes again.
+        remembers: whether the tracker has seen the lines that are in the file; else it is given them now.
     """
 
-    def __init__(self, folder: RunFolder, tracker: Tracker, lines: int) -> None:
+    def __init__(
+        self, folder: RunFolder, tracker: Tracker, lines: int, remembers: bool = True
+    ) -> None:
         written = read_metrics(folder.metrics_log)
         self._folder, self._tracker = folder, tracker
-        self._tracked = len(written)
+        self._tracked = len(written) if remembers else 0
         self.lines = min(lines, len(written))
+        for line in [] if remembers else written[: self.lines]:
+            tracker.log(line["step"], {key: line[key] for key in line if key != "step"})
         folder.write(
             folder.metrics_log, "".join(json.dumps(line) + "\n" for line in written[: self.lines])
         )

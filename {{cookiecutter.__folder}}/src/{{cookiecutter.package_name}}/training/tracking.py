@@ -5,23 +5,33 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from launcher import UserError
 from omegaconf import DictConfig
 
+if TYPE_CHECKING:
+    from .run_folder import RunFolder
+
 log = logging.getLogger(__name__)
 
 # What wandb.Settings accepts, so that it can be refused without importing wandb, before torch.
+ONLINE = ("online", "run", "shared")
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 
 
 class Tracker(Protocol):
-    """What a tracker can do; one of your own is a class with these three methods and a YAML file."""
+    """What a tracker can do; one of your own is a class with these methods and a YAML file."""
 
-    def start(self, run_id: str, folder: Path, config: dict[str, Any]) -> None: ...
+    def start(self, run_id: str, folder: Path, config: dict[str, Any]) -> bool:
+        """Begin, or go on with, the tracker's run; tell whether it has what an earlier process gave it."""
+        ...
 
     def log(self, step: int, values: dict[str, float]) -> None: ...
+
+    def report(self, folder: RunFolder, metrics: dict[str, float]) -> None:
+        """Take the report of the test split, its pictures and the weights."""
+        ...
 
     def finish(self, exit_code: int) -> None: ...
 
@@ -50,7 +60,7 @@ def check_tracking(settings: DictConfig) -> None:
         raise UserError(
             f"WANDB_MODE={mode} is no mode of wandb; set it to online, offline or disabled."
         )
-    if mode in ("online", "run", "shared") and not _has_key():
+    if mode in ONLINE and not _has_key():
         raise UserError(
             f"WANDB_MODE={mode}, but there is no wandb key; run `uv run wandb login`, set WANDB_API_KEY, or unset "
             "WANDB_MODE to track offline."
@@ -60,10 +70,13 @@ def check_tracking(settings: DictConfig) -> None:
 class NoTracker:
     """Numbers stay in the run folder."""
 
-    def start(self, run_id: str, folder: Path, config: dict[str, Any]) -> None:
-        pass
+    def start(self, run_id: str, folder: Path, config: dict[str, Any]) -> bool:
+        return True
 
     def log(self, step: int, values: dict[str, float]) -> None:
+        pass
+
+    def report(self, folder: RunFolder, metrics: dict[str, float]) -> None:
         pass
 
     def finish(self, exit_code: int) -> None:
@@ -73,7 +86,7 @@ class NoTracker:
 class Wandb:
     """Weights & Biases; offline, to be sent later, where there is no key.
 
-    The tracker's run has the id of our run, so a restart continues it.
+    The tracker's run has the id of our run, so a restart continues it. It measures the machine by itself.
 
     Args:
         project: where runs are listed.
@@ -85,10 +98,12 @@ class Wandb:
         self.project, self.entity, self.tags = project, entity, list(tags)
         self._run: Any = None
 
-    def start(self, run_id: str, folder: Path, config: dict[str, Any]) -> None:
+    def start(self, run_id: str, folder: Path, config: dict[str, Any]) -> bool:
         import wandb  # takes a second, which a run without it need not wait
 
         mode = os.environ.get("WANDB_MODE") or _mode_for_key(folder)
+        # Offline files of an attempt stay on its machine, and are lost with it.
+        remembers = mode in ONLINE or bool(offline_files(folder))
         self._run = wandb.init(
             project=self.project,
             entity=self.entity,
@@ -101,13 +116,34 @@ class Wandb:
             config=config,
             settings=wandb.Settings(silent=True, console="off"),
         )
+        return remembers
 
     def log(self, step: int, values: dict[str, float]) -> None:
         self._run.log(values, step=step)
 
+    def report(self, folder: RunFolder, metrics: dict[str, float]) -> None:
+        """Add the test's metrics; online also the pictures, and the weights as an artifact of type `model`."""
+        import wandb
+
+        self._run.summary.update(metrics)
+        if self._run.offline:
+            return
+        pictures = {
+            path.stem: wandb.Image(str(path)) for path in sorted(folder.plots.glob("*.png"))
+        }
+        self._run.log({f"report/{name}": picture for name, picture in pictures.items()})
+        model = wandb.Artifact(f"model-{folder.id}", type="model", metadata=metrics)
+        model.add_file(str(folder.weights))
+        self._run.log_artifact(model)
+
     def finish(self, exit_code: int) -> None:
         if self._run:
             self._run.finish(exit_code=exit_code)
+
+
+def offline_files(folder: Path) -> list[Path]:
+    """Find what attempts of a run have tracked offline, oldest first; `wandb sync` sends it."""
+    return sorted(folder.glob("wandb/offline-run-*"))
 
 
 def _has_key() -> bool:
