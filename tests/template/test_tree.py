@@ -54,7 +54,7 @@ src/PACKAGE/training/signals.py src/PACKAGE/training/step.py src/PACKAGE/trainin
 tests/__init__.py tests/conftest.py tests/test_checkpoint.py tests/test_config.py
 tests/test_data.py tests/test_experiments.py tests/test_mnist.py
 tests/test_notebook.py tests/test_prepare.py tests/test_resume.py tests/test_examples.py
-tests/test_batches.py tests/test_parameters.py tests/test_augment.py tests/test_pictures.py tests/test_monitor.py
+tests/test_parameters.py tests/test_augment.py tests/test_monitor.py
 tests/test_tracking.py tests/test_training.py tests/wandb_file.py
 """
 # besides, where trainings run on Google Cloud

@@ -2,7 +2,7 @@
 
 import torch
 
-from {{ cookiecutter.package_name }}.training.pictures import Confusion, Mistakes, Pixels, Scatter
+from PACKAGE.training.pictures import Confusion, Mistakes, Pixels, Scatter
 
 
 def classes(logits):

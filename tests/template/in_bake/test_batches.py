@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from {{ cookiecutter.package_name }}.training.batches import Reader, epoch_order, whole_order
-from {{ cookiecutter.package_name }}.training.distributed import Processes
-from {{ cookiecutter.package_name }}.training.trees import call, chunks, map_tensors, samples
+from PACKAGE.training.batches import Reader, epoch_order, whole_order
+from PACKAGE.training.distributed import Processes
+from PACKAGE.training.trees import call, chunks, map_tensors, samples
 
 CPU = torch.device("cpu")
 
