@@ -225,7 +225,7 @@ def label(text: str) -> str:
 
 
 def _refuse_what_stays_here(config: DictConfig) -> None:
-    cloud, folder, source = config.cloud, str(config.data.folder), config.restore["from"]
+    cloud, folder, source = config.cloud, str(config.data.get("folder", "")), config.restore["from"]
     if config.run.root != "runs":
         raise UserError("run.root is for `uv run train`; results of a launch are in runs/<id>.")
     if Path(folder).is_absolute() or ".." in Path(folder).parts:
@@ -284,8 +284,9 @@ def _environment(
         words.RUN_ID: run_id,
         words.RUN_MAX_SECONDS: str(int(cloud.max_hours * 3600 + earlier[0])),
         words.RUN_MAX_ATTEMPTS: str(cloud.max_attempts + earlier[1]),
-        words.RUN_DATA: str(config.data.folder),
     }
+    if folder := config.data.get("folder"):  # a data set may be in a package, and then nothing is fetched
+        env[words.RUN_DATA] = str(folder)
     if status := getattr(find(cloud.backend), "RETRY_STATUS", None):
         env[words.RUN_RETRY_STATUS] = str(status)
     if cloud.bucket:
