@@ -137,6 +137,17 @@ def test_a_new_container_after_its_end_tells_the_result_again(tmp_path, attempt)
     assert reported(tmp_path)[-1]["val/accuracy"] == "0.75"
 
 
+def test_its_result_is_of_the_weights_that_it_keeps(tmp_path, attempt):  # noqa: F811
+    script = TRAINS + """(folder / "run.json").write_text('{"kept": {"step": 10, "val/accuracy": 0.9}}')"""
+    for _ in range(2):  # the second container finds it trained
+        assert run(tmp_path, script) == 0
+        lines = [(line["global_step"], line["val/accuracy"]) for line in reported(tmp_path)]
+        assert lines == [("10", "0.25"), ("20", "0.75"), ("21", "0.9")]
+        assert kept(tmp_path, "lr-2/outcome.json")["objective"] == 0.9
+        (tmp_path / "hypertune/output.metrics").unlink()
+        script = "raise SystemExit('trained twice')"
+
+
 @pytest.mark.parametrize(
     ("script", "says"),
     [

@@ -82,6 +82,7 @@ def train(config: DictConfig, folder: RunFolder, processes: Processes) -> Positi
         trainer.fit(lines)
         if tracker:
             save_weights(folder, chosen_weights(trainer.state([])))
+            folder.describe_end(kept(config, trainer.position))
         processes.stop()  # the others are not needed for the report
         if tracker and config.evaluate:
             from .evaluate import write_report
@@ -193,10 +194,15 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(config, resolve=True, enum_to_str=True)  # type: ignore[return-value]
 
 
-def reached(config: DictConfig, position: Position) -> float:
-    """Pick what a sweep optimizes out of the validation of the weights that the run keeps."""
+def kept(config: DictConfig, position: Position) -> dict[str, Any]:
+    """Give the validation of the weights that the run keeps."""
     best = position.best if config.monitor.keep == "best" else None
-    values = best or position.history[-1]
+    return best or position.history[-1]
+
+
+def reached(config: DictConfig, position: Position) -> float:
+    """Pick out of it what a sweep optimizes."""
+    values = kept(config, position)
     if config.objective not in values:
         known = ", ".join(key for key in values if key.startswith("val/"))
         raise UserError(f"There is no metric {config.objective} for objective=; there are {known}.")

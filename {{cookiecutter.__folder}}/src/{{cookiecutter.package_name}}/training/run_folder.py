@@ -90,6 +90,12 @@ class RunFolder:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)
 
+    def describe_end(self, kept: dict[str, Any]) -> None:
+        """Add to run.json the validation of the weights that are kept: what a sweep is told."""
+        path = self.path / "run.json"
+        text = {**json.loads(path.read_text(encoding="utf-8")), "kept": kept}
+        self.write(path, json.dumps(text, indent=2) + os.linesep)
+
     def describe_start(self, processes: int, device: torch.device) -> None:
         """Add to run.json when, from which commit and on what the run was started, each time anew."""
         path = self.path / "run.json"

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 LAUNCHES = ".launches"  # no run can be called that
 ATTEMPTS, OUTCOME, LOG = "attempts.json", "outcome.json", "worker.log"
 METRICS, CURVES = "metrics.json", "metrics.jsonl"  # at the end, and while it trains
+RUN = "run.json"  # what it is, and `kept`: the validation of the weights that it keeps
 TRIALS = "trials"  # in the folder of a sweep's run; the worker of each trial writes a file there
 LOCAL_HOME = "runs"
 PATIENCE = 10.0  # seconds; a person is waiting

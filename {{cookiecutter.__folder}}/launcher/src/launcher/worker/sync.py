@@ -19,12 +19,12 @@ from pathlib import Path
 
 from .. import storage
 from ..errors import UserError
-from ..records import ATTEMPTS, CURVES, LOG, OUTCOME, checkpoint
+from ..records import ATTEMPTS, CURVES, LOG, OUTCOME, RUN, checkpoint
 from ..storage import NothingThereError, StorageUnavailable, fetch, list_files, remove, store
 
 LINES = (CURVES, LOG)  # grow line by line; every other file is written whole under its name
-LOGS = (CURVES, "run.json", "config.yaml", LOG)
-RESTORED = (CURVES, "run.json")
+LOGS = (CURVES, RUN, "config.yaml", LOG)
+RESTORED = (CURVES, RUN)
 STAGING = ".upload"
 
 POLL = 1.0  # seconds between two looks for a new checkpoint

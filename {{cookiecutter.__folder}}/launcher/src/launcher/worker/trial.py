@@ -18,7 +18,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..identity import check_run_id
 from ..job import RUN_DIRECTION, RUN_ID, RUN_KIND, RUN_OBJECTIVE, RUN_OUTPUT, Kind
-from ..records import CURVES, TRIALS
+from ..records import CURVES, RUN, TRIALS
 from ..storage import read_text, write_text
 from .settings import Settings
 
@@ -82,8 +82,14 @@ class Trial:
             )
 
     def report(self, folder: Path) -> tuple[int, float] | None:
-        """Tell the service all that was measured so far; give the last step and value, None where there is none."""
+        """Tell the service all that was measured so far; give the last step and value, None where there is none.
+
+        The service takes the last for the result; once the training has ended, that is of the weights that it keeps.
+        """
         measured = self._measurements(folder / CURVES)
+        kept = self._kept(folder / RUN)
+        if measured and kept is not None and kept != measured[-1][1]:
+            measured.append((measured[-1][0] + 1, kept))
         if not measured:
             return None
         now = time.time()
@@ -115,6 +121,14 @@ class Trial:
                 f"the metrics in {CURVES}."
             )
         return last[1]
+
+    def _kept(self, path: Path) -> float | None:
+        """Read what the training says of the weights that it keeps; None before its end."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8")).get("kept", {})
+        except (OSError, ValueError):
+            return None
+        return values.get(self.objective)
 
     def _measurements(self, path: Path) -> list[tuple[int, float]]:
         """Read step and value of each validation; a value that is no number ends a trial without a result."""

@@ -18,7 +18,7 @@ from types import FrameType
 
 from ..errors import UserError
 from ..job import EXIT_FINAL, EXIT_RETRY, EXIT_STOPPED, State
-from ..records import CURVES, LOCAL_HOME, LOG
+from ..records import CURVES, LOCAL_HOME, LOG, RUN
 from ..storage import StorageUnavailable, fetch, read_text
 from .attempts import Attempts
 from .cluster import Node, gpus_and_driver
@@ -146,6 +146,8 @@ class Worker:
         """Tell the sweep the result of a trial that ended in an earlier container: its file is gone with that."""
         if self.trial and self.settings.output and state == State.succeeded.value:
             fetch(f"{self.settings.output}/{CURVES}", self.folder / CURVES)
+            with suppress(UserError):  # a training need not have one
+                fetch(f"{self.settings.output}/{RUN}", self.folder / RUN)
             self.trial.result(self.folder)
 
     def _prepare(self) -> dict[str, str]:
