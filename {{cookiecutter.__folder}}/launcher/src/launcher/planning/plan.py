@@ -285,7 +285,8 @@ def _environment(
         words.RUN_MAX_SECONDS: str(int(cloud.max_hours * 3600 + earlier[0])),
         words.RUN_MAX_ATTEMPTS: str(cloud.max_attempts + earlier[1]),
     }
-    if folder := config.data.get("folder"):  # a data set may be in a package, and then nothing is fetched
+    # A data set may be in a package, and then nothing is fetched.
+    if folder := config.data.get("folder"):
         env[words.RUN_DATA] = str(folder)
     if status := getattr(find(cloud.backend), "RETRY_STATUS", None):
         env[words.RUN_RETRY_STATUS] = str(status)
