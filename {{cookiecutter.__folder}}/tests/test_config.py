@@ -79,4 +79,4 @@ def test_help_shows_the_settings_with_their_comments_and_the_choices(tmp_path):
         check=True,
     )
     assert "the same id again continues the same run" in done.stdout
-    assert "experiment=digits_cnn | mnist_cnn | shapes_depth | shapes_unet" in done.stdout
+    assert "experiment=diabetes | digits_cnn | " in done.stdout

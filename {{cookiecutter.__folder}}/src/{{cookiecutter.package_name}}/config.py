@@ -101,11 +101,6 @@ class TrainConfig:
 
 
 @dataclass
-class PrepareConfig:
-    data: Any = MISSING
-
-
-@dataclass
 class EvaluateConfig:
     run: str = MISSING
     root: str = MISSING
@@ -114,7 +109,6 @@ class EvaluateConfig:
 
 for name, schema in {
     "train": TrainConfig,
-    "prepare": PrepareConfig,
     "evaluate": EvaluateConfig,
 }.items():
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)

@@ -1,6 +1,7 @@
 """`uv run prepare data=digits`: make a data set's files from its source."""
 
 import hydra
+from launcher import UserError
 from omegaconf import DictConfig
 
 from .config import program
@@ -10,6 +11,8 @@ from .config import program
 def main(config: DictConfig) -> None:
     """Make the data set and say what was made."""
     data = hydra.utils.instantiate(config.data)
+    if not hasattr(data, "prepare"):
+        raise UserError(f"{type(data).__name__} reads no prepared files: there is nothing to make.")
     info = data.prepare()
     counts = ", ".join(f"{count} {name}" for name, count in info["samples"].items())
     arrays = ", ".join(f"{key} {kind}" for key, kind in info["arrays"].items())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and making data needs none o
 
     from .split import Split
 
-SPLITS = ("train", "val", "test")
+SPLITS: tuple[str, ...] = ("train", "val", "test")
 Arrays = dict[str, np.ndarray]
 Rows = Mapping[str, np.ndarray]  # arrays by name, each with a row for each sample
 Parts = Rows | Iterable[Rows]
