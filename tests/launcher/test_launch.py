@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -121,7 +122,12 @@ def test_a_mistake_is_one_sentence_before_anything_slow_is_imported(project, set
         ("+cloud.secrets.key=a", "cannot name an environment variable"),
         ("--multirun", "One launch is one run; a sweep is launched by sweep=NAME"),
         ("hydra.mode=MULTIRUN", "One launch is one run; a sweep is launched by sweep=NAME"),
+        ("run.id=a/b", "run.id=a/b cannot name a run; use up to 64 letters"),
+        ("run.id=[1]", "run.id=[1] is no text; put it in quotes, or use letters."),
+        ('run.id="null"', "run.id=null cannot name a run"),
+        ("cloud.machine=l4,t4", "as in 'cloud.machine=[l4,t4]', and a text in quotes"),
         ("cloud.machine=l5", "There is no machine l5; did you mean l4?"),
+        ("cloud.machine=L4", "There is no machine L4; did you mean l4?"),
         ("cloud.region=mars-north1", "no l4 in mars-north1, only in"),
         ("run.root=elsewhere", "run.root is for `uv run train`"),
         ("data.folder=/data/digits", "is on this machine only"),
@@ -137,6 +143,46 @@ def test_what_cannot_work_or_costs_too_much_is_refused_before_anyone_is_asked(
     done = run_launch(setting)
     assert sentence in str(done.status)
     assert backend.calls == []
+
+
+def test_what_only_the_training_refuses_is_one_sentence_too(run_launch, backend):
+    done = run_launch("trainer.batch_size=0")
+    assert done.status == "trainer.batch_size=0 is too small; the least is 1."
+    assert backend.calls == []
+
+
+@pytest.mark.parametrize("run_id", ["1", "1e3", "007", "2026_11_27", "true"])
+def test_an_id_of_digits_is_the_runs_as_it_was_typed(run_launch, backend, bucket, run_id):
+    assert run_launch(f"run.id={run_id}").status == 0
+    (job,) = backend.submitted
+    assert (job.run_id, job.env["RUN_ID"], job.labels["run"]) == (run_id, run_id, run_id)
+    assert job.args[-1] == f"run.id={run_id}"
+    assert records.read(str(bucket / "runs"), run_id)
+
+
+@pytest.mark.parametrize("interrupted", ["import hydra", "make_plan", "check_training"])
+def test_ctrl_c_ends_a_launch_without_a_traceback(project, interrupted):
+    program = (
+        "import importlib.abc, sys\n"
+        "def interrupt(*words, **named): raise KeyboardInterrupt\n"
+        "class Finder(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        if 'import ' + name == {interrupted!r}: interrupt()\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from launcher.commands import launch\n"
+        f"setattr(launch, {interrupted!r}, interrupt)\n"
+        "launch.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "cloud=local"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # A shell says 130 of both: of a program that says so, and of one that the signal has ended.
+    assert done.returncode in (130, -signal.SIGINT)
+    assert done.stderr == ""
 
 
 def test_the_price_is_printed_with_its_date_before_the_guard(run_launch):
@@ -400,5 +446,9 @@ def test_help_shows_the_settings_and_where_one_can_train(project):
         check=True,
     )
     assert "print the exact request as JSON, and change nothing" in done.stdout
-    assert "experiment=digits_cnn | mnist_cnn | shapes_depth | shapes_unet" in done.stdout
+    experiments = sorted(path.stem for path in (project / "configs/experiment").glob("*.yaml"))
+    assert f"experiment={' | '.join(experiments)}" in done.stdout
     assert re.search(r"cloud=.*\blocal\b", done.stdout)
+    assert "\n  sweep=lr\n" in done.stdout, "a group of what it is built on"
+    assert "their settings are in configs/<group>/<choice>.yaml" in done.stdout
+    assert "More settings are in configs/train.yaml." in done.stdout

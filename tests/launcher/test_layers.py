@@ -18,7 +18,7 @@ MAY = {
     "project": set(),
     "identity": set(),
     "storage": set(),
-    "settings": {"project", "sweeps"},
+    "settings": {"identity", "project", "sweeps"},
     "sweeps": {"job", "project", "records", "settings", "storage"},
     "money": {"job", "providers", "records", "storage"},
     "records": {"identity", "job", "project", "providers", "settings", "storage"},

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 from baking import ROOT
 from launcher.errors import UserError
+from launcher.settings.cli import as_typed
 from launcher.settings.examples import check_config, check_types
-from launcher.settings.explain import nearest, unreadable
+from launcher.settings.explain import ambiguous, nearest, unreadable
 from launcher.settings.parser import SHELL_COMPLETION, TextHelpParser
 from omegaconf import OmegaConf
 
@@ -84,6 +85,47 @@ def test_what_is_advised_is_read_as_what_was_meant(value: str):
     assert (read.key_or_group, read.value()) == ("a.b", value)
 
 
+@pytest.mark.parametrize(
+    ("value", "listed"), [("1,2", [1, 2]), ("a,b c", ["a", "b c"]), ("'x','y'", ["x", "y"])]
+)
+def test_a_value_with_a_comma_is_told_both_ways_to_type_it(value: str, listed: list[object]):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    said = ambiguous(f"a.b={value}")
+    advised = re.search(r"as in (.*), and a text in quotes, as in (.*) \(", said)
+    assert advised, said
+    line = subprocess.run(
+        ["sh", "-c", f"printf '%s\n' {advised[1]} {advised[2]}"], capture_output=True, text=True, check=True
+    ).stdout
+    in_brackets, in_quotes = map(OverridesParser.create().parse_override, line.splitlines())
+    assert in_brackets.value() == listed
+    assert in_quotes.value() == (value if "'" not in value else value[1:-1])
+
+
+@pytest.mark.parametrize(
+    ("word", "read"),
+    [
+        *[
+            (f"run.id={each}", each)
+            for each in ("1", "1e3", "007", "2026_11_27", "true", "nan", "mine", "null-like")
+        ],
+        *[(f"{key}=1e3", "1e3") for key in ("++run.id", "restore.from", "run")],
+        ("run.id= 12", "12"),
+        ("run.id=null", None),
+        ('run.id="1"', "1"),
+        ("seed=1e3", 1000.0),
+    ],
+)
+def test_an_id_is_read_as_it_was_typed(word: str, read: object):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    assert OverridesParser.create().parse_override(as_typed(word)).value() == read
+
+
+def test_a_word_that_cannot_be_read_is_left_to_who_says_so():
+    assert as_typed("run.id=[1") == "run.id=[1"
+
+
 def test_a_home_that_the_shell_leaves_is_put_in(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert 'a.b="/home/me/data"' in unreadable("a.b=~/data")
@@ -98,6 +140,7 @@ def test_a_word_without_a_name_or_a_value_is_told_the_form(word: str):
     ("name", "known", "end"),
     [
         ("trainer.lr", ["trainer.lt", "data.x"], "; did you mean trainer.lt?"),
+        ("Data.X", ["trainer.lt", "data.x"], "; did you mean data.x?"),
         ("zzz", ["b", "a"], "; there are a, b."),
         ("zzz", [], "."),
     ],

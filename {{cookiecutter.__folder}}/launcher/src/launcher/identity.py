@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import UserError
 
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RUN_ID = re.compile(r"(?!(?i:null)$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def make_run_id() -> str:

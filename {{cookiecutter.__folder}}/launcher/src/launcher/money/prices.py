@@ -216,5 +216,5 @@ def _elsewhere(rows: list[dict[str, str]], date: str, backend: str, region: str 
 
 def _nearest(machine: str, backend: str) -> str:
     names = machines(backend)
-    close = difflib.get_close_matches(machine, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(machine.lower(), names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}."

@@ -237,7 +237,7 @@ def _refuse_what_stays_here(config: DictConfig) -> None:
             "trainer.compile=true needs a C compiler, and the image has none: let the Dockerfile's last stage "
             "install gcc and libc6-dev, or leave it out."
         )
-    if cloud.bucket and source and "://" not in source:
+    if cloud.bucket and source and "://" not in str(source):
         raise UserError(
             f"restore.from={source} is on this machine only; give restore.from={cloud.bucket}/runs/{source}, "
             "or another URI."

@@ -18,6 +18,8 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from ..errors import UserError, readers_may_leave
@@ -33,10 +35,14 @@ optuna.register()
 register_resolver()
 
 # Hydra's own switch for whole tracebacks; it must be read before `main` sets it for Hydra's sake.
-FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+SWITCH = "HYDRA_FULL_ERROR"
+FULL_ERROR = os.environ.get(SWITCH) == "1"
 
+INTERRUPTED = 130  # what a shell says of a program that Ctrl-C has ended
 SIGNALLED = 128  # an exit status above it says that a signal ended the program
 CHECK = "--check"
+IDS = ("run.id", "restore.from", "run")  # the last is evaluate's
+BASE = re.compile(r"^  - (\w+)$", re.MULTILINE)  # in a list of defaults: a file beside this one
 NO_CHOICE = re.compile(r"|null|true|false|[-+.\d]+(e[-+]?\d+)?|\{.*\}", re.IGNORECASE)
 
 Check = Callable[[DictConfig], None]
@@ -68,6 +74,8 @@ def hydra_program(
                 if FULL_ERROR:
                     raise
                 sys.exit(explain(error))
+            except KeyboardInterrupt:
+                sys.exit(INTERRUPTED)
             except SystemExit as end:
                 if isinstance(end.code, int) and end.code > SIGNALLED:
                     _leave_at_once(end.code)
@@ -95,7 +103,7 @@ def _run(config_name: str, configs: Path, check: Check | None, program: Program)
         print(help_text(config_name, configs))
         return
     only_check = CHECK in sys.argv
-    sys.argv = [word for word in sys.argv if word != CHECK]
+    sys.argv = [as_typed(word) for word in sys.argv if word != CHECK]
     refuse_choices(sys.argv[1:], configs)
 
     @functools.wraps(program)
@@ -104,7 +112,7 @@ def _run(config_name: str, configs: Path, check: Check | None, program: Program)
             refuse(config, HydraConfig.get().runtime.choices, configs, check)
             if only_check:
                 return None
-            with readers_may_leave():
+            with readers_may_leave(), _children_as_asked():
                 return program(config)
         except EXPECTED as error:  # here, before Hydra adds a line of its own
             if FULL_ERROR:
@@ -115,8 +123,30 @@ def _run(config_name: str, configs: Path, check: Check | None, program: Program)
     logging.raiseExceptions = False  # whoever read our output may leave; we go on
     for chatty in ("hydra", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and `explain` shortens
+    os.environ[SWITCH] = "1"  # Hydra then raises, and `explain` shortens
     hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(checked)()
+
+
+@contextmanager
+def _children_as_asked() -> Iterator[None]:
+    """Hand what the program starts the switch for tracebacks as it was given; Hydra looks at it again afterwards."""
+    os.environ[SWITCH] = str(int(FULL_ERROR))
+    try:
+        yield
+    finally:
+        os.environ[SWITCH] = "1"
+
+
+def as_typed(word: str) -> str:
+    """Quote a run's id that Hydra would take for a number or a truth, and write otherwise: 1e3, 2026_11, true."""
+    name, _, value = word.partition("=")
+    if name.lstrip("+") not in IDS:
+        return word
+    try:
+        read = OverridesParser.create().parse_override(word).value()
+    except HydraException:  # which Hydra will say itself
+        return word
+    return f"{name}='{value.strip()}'" if isinstance(read, bool | int | float) else word
 
 
 def refuse_choices(words: Sequence[str], configs: Path) -> None:
@@ -158,12 +188,16 @@ def help_text(config_name: str, configs: Path) -> str:
         if folder.is_dir() and folder.name != "hydra"
     }
     text = (configs / f"{config_name}.yaml").read_text(encoding="utf-8")
-    named = [f"  {group}={' | '.join(names)}" for group, names in groups.items() if group in text]
+    # What it is built on: the settings and groups of that can be given too.
+    bases = [path for name in BASE.findall(text) if (path := configs / f"{name}.yaml").is_file()]
+    known = text + "".join(path.read_text(encoding="utf-8") for path in bases)
+    named = [f"  {group}={' | '.join(names)}" for group, names in groups.items() if group in known]
     choices = "\n".join(named)
     if choices:
         choices = f"\nChoices (their settings are in configs/<group>/<choice>.yaml):\n{choices}\n"
+    more = "".join(f"\nMore settings are in configs/{path.name}.\n" for path in bases)
     return (
-        f"{text}{choices}\n"
+        f"{text}{choices}{more}\n"
         f"Other flags: {CHECK} looks at the settings only, --cfg job prints them, --hydra-help the rest."
     )
 

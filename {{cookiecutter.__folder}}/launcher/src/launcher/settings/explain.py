@@ -20,6 +20,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from ..errors import UserError
 
 BEFORE_QUOTE = re.compile(r'(\\*)("|\Z)')
+SEVERAL = re.compile(r"Ambiguous value for argument '(.*)'$", re.MULTILINE)
 EXPECTED = (UserError, HydraException, OmegaConfBaseException)
 
 
@@ -34,6 +35,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         return f"There is no {group}={option}{nearest(option, error.options)}"
+    if several := SEVERAL.match(str(error)):
+        return ambiguous(several[1])
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
         parent = cause.parent_node
@@ -59,11 +62,21 @@ def unreadable(word: str) -> str:
     return f"{word!r} cannot be read: quote the value, as in {_quoted(key, value)}."
 
 
+def ambiguous(word: str) -> str:
+    """Say of a value with a comma how to type it as a list, and how as a text."""
+    key, _, value = word.partition("=")
+    return (
+        f"{word!r} may be a list or a text: put a list in brackets, as in {_for_shell(f'{key}=[{value}]')}, and a text "
+        f"in quotes, as in {_quoted(key, value)} (`uv run train --multirun` tries each)."
+    )
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """Give the end of a sentence about an unknown name: the nearest one that is known, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    by_small = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), by_small, n=1, cutoff=0.5)
     if close:
-        return f"; did you mean {close[0]}?"
+        return f"; did you mean {by_small[close[0]]}?"
     return f"; there are {', '.join(sorted(known))}." if known else "."
 
 
@@ -72,7 +85,11 @@ def _quoted(key: str, value: str) -> str:
     plain = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
     # Hydra takes a backslash for itself, but not before a quote, where it wants two.
     escaped = BEFORE_QUOTE.sub(lambda found: 2 * found[1] + (found[2] and '\\"'), plain)
-    return "'{}=\"{}\"'".format(key, escaped.replace("'", "'\\''"))
+    return _for_shell(f'{key}="{escaped}"')
+
+
+def _for_shell(word: str) -> str:
+    return "'{}'".format(word.replace("'", "'\\''"))
 
 
 def _explain_instantiation(error: InstantiationException) -> str:

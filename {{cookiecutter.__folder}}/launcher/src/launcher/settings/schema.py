@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ..errors import UserError
+from ..identity import check_run_id
 from ..project import project
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -92,7 +93,20 @@ def check_launch(config: DictConfig) -> None:
     for key in SWITCHES:
         if not isinstance(config[key], bool):
             raise UserError(f"{key}={config[key]} is neither true nor false.")
+    check_id(config.run.id)
     check_cloud(config.cloud)
+
+
+def check_id(run_id: Any) -> None:
+    """Refuse what could not name a run; of a number in a file it is not known how it was written.
+
+    Raises:
+        UserError: saying what it may be made of.
+    """
+    if isinstance(run_id, str):
+        check_run_id(run_id)
+    elif run_id is not None:
+        raise UserError(f"run.id={run_id} is no text; put it in quotes, or use letters.")
 
 
 def check_cloud(cloud: DictConfig) -> None:
