@@ -142,6 +142,18 @@ def test_an_empty_split_is_refused_by_name(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_missing_source_is_named(tmp_path):
+    class Raw(Digits):
+        def make(self):
+            np.load(tmp_path / "leaves.npz")
+            return super().make()
+
+    with pytest.raises(
+        UserError, match=r"leaves\.npz does not exist, and Raw makes its data of it"
+    ):
+        Raw(**configured("digits", folder=str(tmp_path / "digits"))).prepare()
+
+
 def test_a_data_set_that_is_a_link_to_a_larger_disk_stays_one(digits, tmp_path):
     (tmp_path / "large").mkdir()
     (tmp_path / "digits").symlink_to(tmp_path / "large/digits")

@@ -76,7 +76,13 @@ class ArrayData(ABC):
         Raises:
             UserError: the data cannot be had, or the folder cannot be written.
         """
-        splits, facts = self.make()
+        try:
+            splits, facts = self.make()
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{error.filename or error} does not exist, and {type(self).__name__} makes its data of it; get it, or "
+                "name another in the settings of data."
+            ) from error
         folder = self.folder.resolve()  # a link to a larger disk stays one
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
