@@ -21,6 +21,7 @@ from launcher.errors import UserError, readers_may_leave
 from launcher.job import Problem, State
 from launcher.money import ledger
 from launcher.planning import code
+from launcher.providers.google.backend import GoogleBackend
 from launcher.records import places
 
 # Priced as a machine of a cloud; what would be asked of the cloud is asked of a FakeBackend.
@@ -90,6 +91,11 @@ def run_launch(
         ("model.wdith=3", "There is no model.wdith; did you mean model.width?"),
         ("sweep=lr", "cloud=local runs no sweeps, but cloud=vertex can; `uv run train sweep=lr` runs it"),
         ("cloud.machine=l4", "cloud.machine=l4 is none of this machine; choose here, container"),
+        ("cloud.machine=[here,l4]", "cloud.machine=l4 is none of this machine; choose here, container"),
+        (
+            "job=notebook",
+            "cloud=local opens no notebook, but cloud=batch can; `make notebook` opens one here.",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_before_anything_slow_is_imported(project, setting, sentence):
@@ -127,6 +133,11 @@ def test_a_mistake_is_one_sentence_before_anything_slow_is_imported(project, set
         ('run.id="null"', "run.id=null cannot name a run"),
         ("cloud.machine=l4,t4", "as in 'cloud.machine=[l4,t4]', and a text in quotes"),
         ("cloud.machine=l5", "There is no machine l5; did you mean l4?"),
+        ("cloud.machine=[l4,nonsense]", "There is no machine nonsense; there are"),
+        (
+            "job=notebook",
+            "cloud=vertex opens no notebook, but cloud=batch can; `make notebook` opens one here.",
+        ),
         ("cloud.machine=L4", "There is no machine L4; did you mean l4?"),
         ("cloud.region=mars-north1", "no l4 in mars-north1, only in"),
         ("run.root=elsewhere", "run.root is for `uv run train`"),
@@ -143,6 +154,47 @@ def test_what_cannot_work_or_costs_too_much_is_refused_before_anyone_is_asked(
     done = run_launch(setting)
     assert sentence in str(done.status)
     assert backend.calls == []
+    assert run_launch("dry_run=true", setting).status == done.status
+
+
+@pytest.mark.parametrize("cloud", ["vertex", "batch"])
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("cloud.project=Bad_Name", "cloud.project=Bad_Name is no project's id; give it as `gcloud"),
+        ("cloud.project=123456", "cloud.project=123456 is no project's id"),
+        (
+            "cloud.bucket=results",
+            "cloud.bucket=results is no bucket of Google Cloud; give cloud.bucket=gs://NAME.",
+        ),
+        ("cloud.bucket=s3://results", "cloud.bucket=s3://results is no bucket of Google Cloud"),
+    ],
+)
+def test_names_that_the_provider_cannot_know_are_refused_before_it_is_asked(
+    project, monkeypatch, capsys, cloud, dry_run, setting, sentence
+):
+    monkeypatch.setattr(GoogleBackend, "who", lambda self: pytest.fail("asked"))
+    monkeypatch.setattr(sys, "argv", ["launch", f"cloud={cloud}", f"dry_run={dry_run}", setting])
+    with pytest.raises(SystemExit) as end:
+        launch.main()
+    assert sentence in str(end.value.code)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["my-project", "example.com:my-project", None])
+def test_names_that_it_can_know_pass(name):
+    GoogleBackend(SimpleNamespace(project=name, bucket="gs://my-bucket_1.example.com/below")).check_names()
+
+
+def test_without_a_login_it_is_said_before_the_bucket_is_asked(run_launch, backend, monkeypatch):
+    def refuse() -> str:
+        raise UserError("There is no login; log in.")
+
+    monkeypatch.setattr(backend, "who", refuse, raising=False)
+    monkeypatch.setattr(records, "attempts", lambda *where: pytest.fail("asked"))
+    assert run_launch("run.id=mine").status == "There is no login; log in."
+    assert run_launch("run.id=mine", "dry_run=true").status == 0
 
 
 def test_what_only_the_training_refuses_is_one_sentence_too(run_launch, backend):

@@ -60,9 +60,10 @@ def test_what_the_cap_does_not_allow_is_passed_over_with_every_start_counted():
 
 
 def test_what_the_region_does_not_have_is_passed_over():
-    choice = choose(settings(["b200", "l4"], region="europe-west4"), 1, 1, None)
-    assert choice.name == "l4"
-    assert choice.passed[0].startswith("b200: ")
+    choice = choose(settings(["l4", "t4"], region="europe-west2"), 1, 1, None)
+    assert choice.name == "t4"
+    assert choice.passed[0].startswith("l4: For cloud=vertex the price table")
+    assert choice.passed[0].endswith("cloud.machine=...")
 
 
 def test_where_none_can_be_had_every_reason_is_told_and_what_to_do():
@@ -72,6 +73,33 @@ def test_where_none_can_be_had_every_reason_is_told_and_what_to_do():
     assert said.startswith("None of cloud.machine=[l4,t4] can be had: l4: ")
     assert "; t4: " in said
     assert "doctor_only=true" in said
+    assert "max_hours" not in said
+
+
+def test_where_all_cost_too_much_the_cap_and_the_hours_are_what_to_change():
+    with pytest.raises(UserError) as refused:
+        choose(settings(["l4", "t4"], max_cost_usd=0.01), 1, 1, allowing())
+    remedy = str(refused.value).rpartition("cloud.max_cost_usd=0.01. ")[2]
+    assert remedy == (
+        "Give a lower cloud.max_hours or a higher cloud.max_cost_usd, "
+        "or another cloud.machine (cpu trains without a GPU)."
+    )
+
+
+def test_each_reason_has_its_remedy_once():
+    with pytest.raises(UserError) as refused:
+        choose(settings(["a100", "l4", "t4"], max_cost_usd=1), 1, 1, allowing())
+    remedy = str(refused.value).rpartition(". Give ")[2]
+    assert remedy.startswith(
+        "a lower cloud.max_hours or a higher cloud.max_cost_usd, another cloud.region or"
+    )
+    assert remedy.count("quota") == 1
+
+
+@pytest.mark.parametrize("names", [["l4", "l5"], ["l5", "l4"], ["l5"]])
+def test_a_list_with_a_machine_that_nobody_has_is_refused_as_that_alone_is(names):
+    with pytest.raises(UserError, match=r"^There is no machine l5; did you mean l4\?$"):
+        choose(settings(names), 1, 1, None)
 
 
 def test_quotas_that_cannot_be_read_forbid_nothing():

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from launcher import records
 from launcher.commands import janitor
 from launcher.errors import UserError
 from launcher.janitor.chores import DO
@@ -128,6 +129,22 @@ def test_a_reader_that_leaves_keeps_nothing_running(program, cloud, monkeypatch)
 def test_without_a_login_it_ends_with_one_sentence(program, cloud):
     cloud.refusal = "There is no login; log in."
     assert program() == (1, "", "one: There is no login; log in.\n")
+
+
+def test_the_login_is_asked_for_before_the_bucket(program, cloud, monkeypatch):
+    """Without one a bucket is tried for a minute."""
+    monkeypatch.setattr(cloud, "who", lambda: refuse("There is no login; log in."), raising=False)
+    monkeypatch.setattr(records, "read_all", lambda home: pytest.fail("asked"))
+    assert program() == (1, "", "one: There is no login; log in.\n")
+
+
+def test_one_place_without_a_login_keeps_no_other_from_being_tidied(cloud, place, sweep_up):
+    lost = Cloud()
+    lost.who = lambda: refuse("There is no login; log in.")  # type: ignore[attr-defined]
+    cloud.statuses = [job("old")]
+    _said, troubles = sweep_up(None, False, Place("lost", "lost", lost, place.home, OURS, 50.0))
+    assert cloud.stopped == ["old"]
+    assert troubles == ["lost: There is no login; log in."]
 
 
 def test_every_verb_is_done():

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MULTIRUN = "One launch is one run; a sweep is launched by sweep=NAME, a file of configs/sweep/."
 NODES = "cloud={} trains on one machine{}; leave cloud.nodes={} out there."
+NOTEBOOKS = "cloud={} opens no notebook{}; `make notebook` opens one here."
 SWEEPS = "cloud={} runs no sweeps{}; `uv run train {}` runs it here."
 
 schema.register()
@@ -65,14 +66,12 @@ def launch(config: DictConfig, sweep: str | None, spaces: tuple[str, ...]) -> No
     """
     from ..providers import connect
 
+    refuse_impossible(config, sweep)
     search, constants = None, ()
     if sweep:
         from ..sweeps.search import search_of
 
-        refuse_without(config.cloud, "SWEEPS", SWEEPS, sweep)
         search, constants = search_of(HydraConfig.get(), config, spaces)
-    if config.cloud.nodes > 1:
-        refuse_without(config.cloud, "NODES", NODES, config.cloud.nodes)
     choice = pick(config, search)
     plan = make_plan(config, HydraConfig.get().overrides.task, search, constants)
     check_training(*trainings(plan.job.args, search))
@@ -124,11 +123,26 @@ def show_machines(cloud: DictConfig, service: Service) -> None:
             print(f"More quota: {where()}\n")
 
 
+def refuse_impossible(config: DictConfig, sweep: str | None) -> None:
+    """Refuse what the backend never does, and names that its provider knows nothing by. Asks nobody."""
+    from ..providers import connect
+
+    cloud = config.cloud
+    if sweep:
+        refuse_without(cloud, "SWEEPS", SWEEPS, sweep)
+    if cloud.nodes > 1:
+        refuse_without(cloud, "NODES", NODES, cloud.nodes)
+    if config.job == words.Kind.notebook.value:
+        refuse_without(cloud, "NOTEBOOKS", NOTEBOOKS, config.job)
+    if check := getattr(connect(cloud), "check_names", None):
+        check()
+
+
 def refuse_without(cloud: DictConfig, ability: str, sentence: str, what: object) -> None:
     """Refuse what a backend cannot do, and name those of this project that can.
 
     Args:
-        ability: SWEEPS or NODES, which a backend's module says that it has.
+        ability: SWEEPS, NODES or NOTEBOOKS, which a backend's module says that it has.
         sentence: with room for the backend, the others and `what`.
     """
     from ..providers import abilities

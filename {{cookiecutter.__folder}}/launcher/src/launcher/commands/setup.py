@@ -70,6 +70,7 @@ def run(command: str) -> None:
 def _regions() -> list[str]:
     """Give the project's region and those that launches of the last weeks have named: there may still be jobs."""
     from .. import records
+    from ..providers import log_in
     from ..records.places import places, with_regions
 
     found = [project().region]
@@ -78,7 +79,7 @@ def _regions() -> list[str]:
     try:
         for place in places():
             if place.region:
-                getattr(place.service, "who", lambda: None)()
+                log_in(place.service)
                 regions = with_regions([place], records.read_all(place.home))
                 found += [each.region for each in regions if each.region]
     except UserError as error:

@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..job import Leftover, State, Status
 from ..money import ledger
 from ..money.ledger import Entry
+from ..providers import log_in
 from ..records import Record
 from ..records.places import REMEMBERED, Place, with_regions
 from ..storage import NothingThereError, list_files
@@ -184,6 +185,8 @@ def belongs(status: Status, record: Record) -> bool:
 
 def _look(home: str, places: list[Place], troubles: Troubles) -> View | None:
     """Look at the places of one home; None where none of them answers."""
+    if not any([troubles.ask(place.name, lambda p=place: _may_ask(p), False) for place in places]):
+        return None
     asked: dict[str, list[Found]] = {}
     places = with_regions(places, troubles.ask(places[0].name, lambda: records.read_all(home), []))
     for place in places:
@@ -232,9 +235,13 @@ def _look(home: str, places: list[Place], troubles: Troubles) -> View | None:
     )
 
 
+def _may_ask(place: Place) -> bool:
+    log_in(place.service)
+    return True
+
+
 def _jobs(place: Place) -> list[Found]:
-    if who := getattr(place.service, "who", None):
-        who()
+    log_in(place.service)
     return [Found(place, status) for status in place.service.list() if carries(status, place)]
 
 

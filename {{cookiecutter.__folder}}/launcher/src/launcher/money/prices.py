@@ -115,13 +115,21 @@ def price(backend: str, machine: str, region: str | None) -> Price:
     if backend in FREE:
         return Price(Machine(machine, "this machine"), None, 0.0, 0.0)
     source = pricing(backend)
-    rows = [row for row in table(source.TABLE) if row["machine"] == machine]
-    if not rows:
-        raise UserError(f"There is no machine {machine}{_nearest(machine, backend)}")
+    rows = _rows(source, machine, backend)
     for row in rows:
         if row["region"] == region and backend in row["backends"].split():
             return _price(row, source, backend)
     raise UserError(_elsewhere(rows, source.DATE, backend, region))
+
+
+def check_machine(backend: str, machine: str) -> None:
+    """Refuse a machine that the table of a backend's provider does not have at all.
+
+    Raises:
+        UserError: naming the nearest. Also if the backend has no prices.
+    """
+    if backend not in FREE:
+        _rows(pricing(backend), machine, backend)
 
 
 def machines(backend: str | None = None) -> list[str]:
@@ -174,6 +182,13 @@ def _providers() -> list[Pricing]:
         for name in names
         if importlib.util.find_spec(name)
     ]
+
+
+def _rows(source: Pricing, machine: str, backend: str) -> list[dict[str, str]]:
+    rows = [row for row in table(source.TABLE) if row["machine"] == machine]
+    if not rows:
+        raise UserError(f"There is no machine {machine}{_nearest(machine, backend)}")
+    return rows
 
 
 def _price(row: dict[str, str], source: Pricing, backend: str) -> Price:

@@ -10,11 +10,15 @@ from omegaconf import DictConfig
 
 from ..errors import UserError
 from ..job import Machine
-from ..money.prices import Price, machines, price
+from ..money.prices import Price, check_machine, machines, price
 from ..settings import schema
 
 Allowance = Callable[[Machine, bool], int | None]
 UNKNOWN = "cannot be told"
+QUOTA = (
+    "another cloud.region or cloud.spot that you have quota for (`uv run launch doctor_only=true` "
+    "shows which, and where to ask for more)"
+)
 
 
 @dataclass(frozen=True)
@@ -43,38 +47,48 @@ def choose(config: DictConfig, nodes: int, starts: int, allowance: Allowance | N
         allowance: asks the provider's quota; None asks nobody.
 
     Raises:
-        UserError: there is none; says for each why.
+        UserError: there is none; says for each why, and what would help. Also if one of them is no machine at all.
     """
     cloud, names = config.cloud, schema.machines(config.cloud)
+    for name in names:
+        check_machine(cloud.backend, name)
     if len(names) == 1:
         return Choice(names[0])
     passed: list[str] = []
+    remedies: dict[str, None] = {}  # each once, in order
     for name in names:
-        reason = _obstacle(cloud, name, nodes, starts, allowance)
+        reason, remedy = _obstacle(cloud, name, nodes, starts, allowance)
         if not reason:
             return Choice(name, tuple(passed))
         passed.append(f"{name}: {reason}")
+        remedies[remedy] = None
+    others = "another cloud.machine (cpu trains without a GPU)"
     raise UserError(
-        f"None of cloud.machine=[{','.join(names)}] can be had: {'; '.join(passed)}. Ask for quota "
-        "(`uv run launch doctor_only=true` shows where), or give another cloud.machine (cpu trains without a GPU), "
-        "cloud.region or cloud.spot."
+        f"None of cloud.machine=[{','.join(names)}] can be had: {'; '.join(passed)}. "
+        f"Give {', '.join([*remedies, f'or {others}'])}."
     )
 
 
-def _obstacle(cloud: Any, name: str, nodes: int, starts: int, allowance: Allowance | None) -> str:
-    """Say why a machine cannot be taken; nothing where it can."""
+def _obstacle(
+    cloud: Any, name: str, nodes: int, starts: int, allowance: Allowance | None
+) -> tuple[str, str]:
+    """Say why a machine cannot be taken, and what to give so that it can; nothing where it can."""
     try:
         cost = price(cloud.backend, name, cloud.region)
         worst = cost.worst_case(cloud.spot, cloud.max_hours * starts, cloud.nodes)
     except UserError as error:
-        return str(error).rstrip(".")
+        return str(error).removesuffix("."), "another cloud.region or cloud.spot"
     if worst > cloud.max_cost_usd:
-        return f"could cost {worst:.2f} USD, more than cloud.max_cost_usd={cloud.max_cost_usd:g}"
+        reason = f"could cost {worst:.2f} USD, more than cloud.max_cost_usd={cloud.max_cost_usd:g}"
+        return reason, "a lower cloud.max_hours or a higher cloud.max_cost_usd"
     have = _ask(allowance, cost.machine, cloud.spot)
     if have is not None and have < nodes:
         kind = "on spot" if cloud.spot else "on demand"
-        return f"the account's quota allows {have} {kind} in {cloud.region}, and {nodes} is needed"
-    return ""
+        reason = (
+            f"the account's quota allows {have} {kind} in {cloud.region}, and {nodes} is needed"
+        )
+        return reason, QUOTA
+    return "", ""
 
 
 def table(cloud: Any, allowance: Allowance | None) -> Iterator[str]:

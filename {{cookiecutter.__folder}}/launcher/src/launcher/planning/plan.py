@@ -265,8 +265,10 @@ def _pack(config: DictConfig) -> bytes | None:
 
 def _earlier(config: DictConfig) -> tuple[float, int]:
     """Give how long, and in how many starts, a run has been running that is launched again."""
+    from ..providers import connect, log_in
     from ..records import attempts, home, seconds
 
+    log_in(connect(config.cloud))
     found = attempts(home(config.cloud.bucket), config.run.id)
     return seconds(found), len(found)
 

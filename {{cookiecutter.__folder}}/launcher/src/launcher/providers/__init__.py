@@ -49,6 +49,16 @@ def connect(cloud: Any) -> Service:
     return find(str(cloud.backend)).connect(cloud)
 
 
+def log_in(service: Any) -> None:
+    """Refuse a backend that wants a login and has none: asked later, its bucket would be tried for a minute before.
+
+    Raises:
+        UserError: there is no login, or it has expired.
+    """
+    if who := getattr(service, "who", None):
+        who()
+
+
 def abilities(name: str) -> frozenset[str]:
     """Give what a backend can do that others cannot: SWEEPS, NODES, NOTEBOOKS.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ...errors import UserError
@@ -9,6 +10,12 @@ from ...job import RUN_SECRETS, Job
 from . import auth as google
 from . import registry
 from .errors import QUOTAS
+
+
+# https://cloud.google.com/resource-manager/docs/creating-managing-projects, with the domain that some have before it
+PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
+# https://cloud.google.com/storage/docs/buckets#naming
+BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?")
 
 
 class GoogleBackend:
@@ -29,6 +36,19 @@ class GoogleBackend:
     def who(self) -> str:
         """Tell whose login is used. Raises UserError where there is none or it has expired."""
         return google.who()
+
+    def check_names(self) -> None:
+        """Refuse a project and a bucket that Google can have none of that name. Asks nobody."""
+        project, bucket = self.cloud.project, self.cloud.bucket
+        if project and not PROJECT.fullmatch(project):
+            raise UserError(
+                f"cloud.project={project} is no project's id; give it as `gcloud projects list` shows it, "
+                "such as my-project-123."
+            )
+        if bucket and not BUCKET.fullmatch(bucket):
+            raise UserError(
+                f"cloud.bucket={bucket} is no bucket of Google Cloud; give cloud.bucket=gs://NAME."
+            )
 
     def quota_page(self) -> str:
         """Give the address where more quota is asked for."""

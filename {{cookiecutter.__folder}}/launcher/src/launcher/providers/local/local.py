@@ -36,6 +36,7 @@ from ...job import (
     Status,
 )
 from ...project import project
+from ...settings.schema import machines
 from . import docker
 
 MACHINES = ("here", "container", "process")
@@ -57,13 +58,14 @@ class Local:
     """
 
     def __init__(self, cloud: Any) -> None:
-        if cloud.machine not in MACHINES:
+        names = machines(cloud)
+        if wrong := [name for name in names if name not in MACHINES]:
             raise UserError(
-                f"cloud.machine={cloud.machine} is none of this machine; choose {', '.join(MACHINES)}, "
+                f"cloud.machine={wrong[0]} is none of this machine; choose {', '.join(MACHINES)}, "
                 "or the cloud that has it with cloud=..."
             )
         self.cloud = cloud
-        self.machine = str(cloud.machine)
+        self.machine = names[0]
         self.bucket = cloud.bucket
         self.project = cloud.labels.get("project", "project")
         self.home = records.home(cloud.bucket)
