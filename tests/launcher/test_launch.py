@@ -360,6 +360,14 @@ def test_doctor_only_starts_nothing(run_launch, backend, bucket):
     assert not bucket.exists()
 
 
+def test_where_no_machine_can_be_had_the_doctor_shows_which_could(run_launch, backend, monkeypatch):
+    monkeypatch.setattr(backend, "allowance", lambda machine, spot: 0, raising=False)
+    refused = run_launch("cloud.machine=[l4,t4]")
+    assert "`uv run launch doctor_only=true` shows which" in str(refused.status)
+    assert "may have: spot" not in refused.out
+    assert "may have: spot" in run_launch("cloud.machine=[l4,t4]", "doctor_only=true").out
+
+
 def test_a_run_that_is_at_work_is_not_launched_again(run_launch, backend):
     backend.jobs = {"mine": (State.running, 60.0)}
     done = run_launch("run.id=mine")

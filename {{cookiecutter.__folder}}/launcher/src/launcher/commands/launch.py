@@ -106,7 +106,12 @@ def pick(config: DictConfig, search: Search | None) -> Choice:
         starts = (cloud.max_attempts if each else 1) * (search.trials if search else 1)
         ask = None if config.dry_run else getattr(connect(cloud), "allowance", None)
         nodes = cloud.nodes * (search.parallel if search else 1)
-        choice = choose(config, nodes, starts, ask)
+        try:
+            choice = choose(config, nodes, starts, ask)
+        except UserError:
+            if config.doctor_only:  # which is there to show what can be had
+                show_machines(cloud, connect(cloud))
+            raise
     cloud.machine = choice.name
     return choice
 

@@ -185,7 +185,7 @@ def belongs(status: Status, record: Record) -> bool:
 
 def _look(home: str, places: list[Place], troubles: Troubles) -> View | None:
     """Look at the places of one home; None where none of them answers."""
-    if not any([troubles.ask(place.name, lambda p=place: _may_ask(p), False) for place in places]):
+    if not any(troubles.ask(place.name, lambda p=place: _may_ask(p), False) for place in places):
         return None
     asked: dict[str, list[Found]] = {}
     places = with_regions(places, troubles.ask(places[0].name, lambda: records.read_all(home), []))

@@ -11,7 +11,6 @@ from . import auth as google
 from . import registry
 from .errors import QUOTAS
 
-
 # https://cloud.google.com/resource-manager/docs/creating-managing-projects, with the domain that some have before it
 PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 # https://cloud.google.com/storage/docs/buckets#naming
