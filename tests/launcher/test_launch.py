@@ -474,7 +474,7 @@ def test_an_unknown_backend_is_one_sentence():
         backends.connect(SimpleNamespace(backend="auth"))
 
 
-@pytest.mark.parametrize("words", [("launch", "cloud=local", "dry_run=true"), ("runs", "list")])
+@pytest.mark.parametrize("words", [("launch", "cloud=local", "dry_run=true"), ("runs", "cost")])
 def test_a_reader_that_leaves_is_no_error(words, project):
     program, *arguments = words
     process = subprocess.Popen(

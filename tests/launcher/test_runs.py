@@ -38,6 +38,9 @@ one_per_branch: false
 """
 
 
+UNKNOWN = "What is in {} is not known; put right what is said above, and ask again."
+
+
 def record(run_id: str, **values: object) -> records.Record:
     """One launch of two nodes at 1.50 USD an hour each."""
     given = {
@@ -85,7 +88,7 @@ def backends(project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("launcher.project.find_root", lambda folder: tmp_path)
     monkeypatch.setattr(places, "connect", lambda cloud: found[cloud.backend])
-    places._warn.cache_clear()
+    monkeypatch.setattr(places, "_said", {})
     return found
 
 
@@ -95,15 +98,16 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., str]:
-    """Runs `runs` and gives what it printed, or the sentence with which it ended."""
+    """Runs `runs` and gives what it printed, and the sentence with which it ended, if it did."""
 
     def call(*words: str) -> str:
         monkeypatch.setattr(sys, "argv", ["runs", *words])
+        end = ""
         try:
             runs.main()
-        except SystemExit as end:
-            return f"ended: {end.code}"
-        return capsys.readouterr().out
+        except SystemExit as ended:
+            end = f"ended: {ended.code}"
+        return capsys.readouterr().out + end
 
     return call
 
@@ -141,8 +145,65 @@ def test_a_provider_that_cannot_be_asked_is_one_line_and_hides_no_other(run, bac
     records.write(str(home), record("first"))
     backends["one"].jobs = {"first": (State.running, 60.0)}
     backends["two"].refusal = "There is no login; log in."
-    assert row(run("list"), "first")[2] == "running"
+    table = run("list")
+    assert row(table, "first")[2] == "running"
+    assert table.endswith(f"\nended: {UNKNOWN.format('two')}")
     assert [entry.getMessage() for entry in caplog.records] == ["two: There is no login; log in."]
+
+
+@pytest.mark.parametrize("words", [("list",), ("stop", "--all"), ("cost",), ("cost", "--month")])
+@pytest.mark.parametrize("ask", ["who", "now"])
+def test_where_no_place_can_be_asked_nothing_is_said_of_what_runs(
+    run, backends, monkeypatch, caplog, words, ask
+):
+    """With no login at all, and with one but no network."""
+
+    def refuse(*given: object) -> None:
+        raise UserError("There is no login; log in.")
+
+    for backend in backends.values():
+        monkeypatch.setattr(backend, ask, refuse, raising=False)
+        backend.refusal = "There is no login; log in."
+    said = run(*words)
+    assert said.endswith(f"ended: {UNKNOWN.format('one and two')}")
+    assert "Nothing is running" not in said
+    assert "No run has been launched" not in said
+    assert {entry.getMessage() for entry in caplog.records} == {
+        "one: There is no login; log in.",
+        "two: There is no login; log in.",
+    }
+
+
+def test_stop_all_ends_what_it_can_ask_for_and_says_what_it_cannot(run, backends):
+    backends["one"].jobs = {"first": (State.running, 60.0)}
+    backends["two"].refusal = "The network is down."
+    said = run("stop", "--all")
+    assert backends["one"].stopped == ["first"]
+    assert said.endswith(f"ended: {UNKNOWN.format('two')}")
+
+
+def test_a_ledger_that_cannot_be_read_hides_no_other(run, backends, home, tmp_path, monkeypatch):
+    real = ledger.month
+    broken = str(tmp_path / "bucket-two/runs")
+
+    def month(where: str, name: str) -> ledger.Month:
+        if where == broken:
+            raise UserError("The bucket cannot be read.")
+        return real(where, name)
+
+    monkeypatch.setattr(ledger, "month", month)
+    said = run("cost", "--month", "2026-02")
+    assert f"{home} in 2026-02: 0.00 USD spent" in said
+    assert said.endswith(f"ended: {UNKNOWN.format('two')}")
+
+
+def test_a_run_that_is_found_needs_no_other_place(run, backends, home):
+    records.write(str(home), record("first"))
+    backends["one"].jobs = {"first": (State.running, 60.0)}
+    backends["two"].refusal = "The network is down."
+    assert "Run first is told to stop" in run("stop", "first")
+    assert "ended" not in run("cost", "first")
+    assert "There is no run other where it could be asked for (not two); `uv run runs list` shows" in run("stop", "other")
 
 
 def test_no_run_yet_is_no_error(run):
@@ -225,7 +286,7 @@ def test_stop_all_goes_on_when_one_cannot_be_stopped_and_says_so(run, backends, 
     backends["one"].jobs = {"first": (State.running, 60.0)}
     backends["two"].jobs = {"other": (State.running, 60.0)}
     monkeypatch.setattr(backends["one"], "stop", refuse)
-    assert run("stop", "--all") == "ended: 1 of 2 runs could not be stopped; try again."
+    assert run("stop", "--all").endswith("\nended: 1 of 2 runs could not be stopped; try again.")
     assert backends["two"].stopped == ["other"]
 
 

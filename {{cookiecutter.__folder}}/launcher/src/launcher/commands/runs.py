@@ -92,7 +92,8 @@ def show(arguments: argparse.Namespace, where: list[Place]) -> None:
         # In a pipe nothing may be cut to the width of a terminal that is not there.
         Console(width=None if sys.stdout.isatty() else 200).print(table)
         print("\n".join(waiting), end="\n" * bool(waiting))
-    else:
+    _refuse_silence()
+    if not table.row_count:
         print("No run has been launched yet; `uv run launch --help` says how.")
 
 
@@ -134,6 +135,7 @@ def stop(arguments: argparse.Namespace, where: list[Place]) -> None:
             log.warning("%s: %s", run.run_id, error)
     if failed:
         raise UserError(f"{failed} of {len(going)} runs could not be stopped; try again.")
+    _refuse_silence()
     if not going:
         print("Nothing is running.")
 
@@ -196,6 +198,8 @@ def cost(arguments: argparse.Namespace, where: list[Place]) -> None:
     total = sum(run.cost or 0.0 for run in found)
     going = sum(run.state in ("queued", "running") for run in found)
     print(f"{'all together':<70} {total:>10.2f} USD{f', {going} not over' * bool(going)}")
+    if not arguments.run_id:
+        _refuse_silence()
 
 
 def _cost_of_month(month: str, where: list[Place]) -> None:
@@ -205,11 +209,11 @@ def _cost_of_month(month: str, where: list[Place]) -> None:
     if month and not MONTH.fullmatch(month):
         raise UserError(f"{month} is no month; write it as in 2026-11.")
     by_home = {place.home: place for place in where if place.cap and has_login(place)}
-    if not by_home:
-        print("No place here costs anything.")
     for home, place in by_home.items():
         name = month or f"{ask(place, place.service.now, datetime.now(UTC)):%Y-%m}"
-        found = ledger.month(home, name)
+        found = ask(place, lambda home=home, name=name: ledger.month(home, name), None)
+        if not found:
+            continue
         for entry in sorted(found.entries.values(), key=lambda entry: entry.since):
             over = entry.spent_usd is not None
             usd = f"{entry.spent_usd:.2f}" if over else f"up to {entry.reserved_usd:.2f}"
@@ -218,6 +222,9 @@ def _cost_of_month(month: str, where: list[Place]) -> None:
             f"{home} in {name}: {found.spent:.2f} USD spent, up to {found.reserved:.2f} more for what is not over, "
             f"of cloud.max_month_usd={place.cap:g}"
         )
+    _refuse_silence()
+    if not by_home:
+        print("No place here costs anything.")
 
 
 def sweep(arguments: argparse.Namespace, where: list[Place]) -> None:
@@ -227,6 +234,20 @@ def sweep(arguments: argparse.Namespace, where: list[Place]) -> None:
 
     run = find(arguments.run_id, where)
     show_sweep(run.place, run)
+
+
+def _refuse_silence() -> None:
+    """End with a sentence where a place could not be asked, which was said: what was printed is not all then.
+
+    Raises:
+        UserError: naming the places.
+    """
+    from ..records.places import silent
+
+    if missing := silent():
+        raise UserError(
+            f"What is in {' and '.join(missing)} is not known; put right what is said above, and ask again."
+        )
 
 
 def _usd(cost: float | None) -> str:

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
@@ -24,6 +23,7 @@ from . import Record
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+_said: dict[str, str] = {}  # each line of trouble -> the place that it was met at
 REMEMBERED = timedelta(days=35)  # launches that are older than this are not looked at any more
 
 
@@ -136,7 +136,7 @@ def places(backend: str | None = None) -> list[Place]:
             if backend in (None, cloud.backend):
                 found.append(_place(path.stem, cloud))
         except (UserError, OmegaConfBaseException) as error:
-            log.warning("%s: %s", path.stem, str(error).splitlines()[0])
+            _warn(path.stem, str(error).splitlines()[0])
     return found
 
 
@@ -218,7 +218,10 @@ def find(run_id: str, places: list[Place]) -> Run:
     ids = [run.run_id for run in runs(places)]
     close = difflib.get_close_matches(run_id, ids, n=1, cutoff=0.3)
     hint = f"did you mean {close[0]}?" if close else "`uv run runs list` shows which there are."
-    raise UserError(f"There is no run {run_id}; {hint}")
+    asked = (
+        f" where it could be asked for (not {', '.join(missing)})" if (missing := silent()) else ""
+    )
+    raise UserError(f"There is no run {run_id}{asked}; {hint}")
 
 
 def _find_trial(run_id: str, places: list[Place]) -> Run | None:
@@ -239,13 +242,21 @@ def ask(place: Place, question: Callable[[], Result], default: Result) -> Result
     try:
         return question()
     except UserError as error:
-        _warn(f"{place.name}: {error}")
+        _warn(place.name, str(error))
         return default
 
 
-@cache
-def _warn(line: str) -> None:
-    log.warning("%s", line)
+def silent() -> list[str]:
+    """Give the names of the places that could not be asked, or not for all that was to be known."""
+    return list(dict.fromkeys(_said.values()))
+
+
+def _warn(name: str, text: str) -> None:
+    """Say once what trouble there was at a place, and remember it."""
+    line = f"{name}: {text}"
+    if line not in _said:
+        _said[line] = name
+        log.warning("%s", line)
 
 
 def has_login(place: Place) -> bool:
