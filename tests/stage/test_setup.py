@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from baking import BakedProject
@@ -330,11 +331,26 @@ def test_destroy_removes_all_of_it(destroyed: Step, stage: Setup) -> None:
     assert left["role", "cloud_training_launch"]["deleted"]
     assert left["role", "cloud_training_trainer"]["deleted"]
     assert destroyed.resources["pool", "cloud-training-github"]["state"] == "DELETED"
-    assert destroyed.roles == {("project", PROJECT): AGENTS}, "Google's own accounts, which others may use"
+    assert destroyed.roles == {}, "not even those of Google's own accounts"
     assert destroyed.github.variables == {}
     assert destroyed.github.environments == {}
     assert destroyed.github.labels == ["bug"]
     assert "cloud-training-wandb: was gone" in destroyed.output
+
+
+def test_others_who_use_vertex_ai_in_the_same_project_keep_its_accounts(
+    project: BakedProject, tmp_path: Path
+) -> None:
+    """Without their roles no image would be pulled for anybody."""
+    with google_setup(tmp_path / "stage") as stage:
+        bindings = [{"role": role, "members": [member]} for role, member in sorted(AGENTS)]
+        other = {"role": "roles/aiplatform.user", "members": ["serviceAccount:other@example.org"]}
+        policy = {"version": 1, "etag": "BwAA", "bindings": [*bindings, other]}
+        stage.project.policies["project", PROJECT] = policy
+        step = take(stage, project, "destroy", PROJECT=PROJECT, YES="1")
+        assert step.code == 0, step.errors
+        assert step.roles["project", PROJECT] > AGENTS
+        assert "the roles of Vertex AI's own accounts stay" in step.output
 
 
 def test_destroy_ends_what_runs_of_this_project_only(destroyed: Step, stage: Setup) -> None:

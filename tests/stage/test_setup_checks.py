@@ -17,7 +17,7 @@ from launcher.project import Project
 from stage.github.gh_program import parse
 from stage.google.project import PROJECT
 from stage.google.setup import Setup, google_setup
-from stage.setup_runs import SCRIPTS, cloud, dry_run, on_github, take
+from stage.setup_runs import OLD_ROLE, ROLES, SCRIPTS, cloud, dry_run, on_github, take
 
 BUCKET = "cloud-training-bucket"
 SLUG = "cloud-training"
@@ -193,6 +193,44 @@ def test_data_goes_only_when_it_is_asked_for(dry_runs: dict[str, list[str]]) -> 
     removal = [line for line in dry_runs["destroy data"] if line.startswith("gcloud storage rm ")]
     assert len(removal) == 1
     assert not any("storage rm" in line or "buckets delete" in line for line in dry_runs["destroy"])
+
+
+Binding = tuple[tuple[str, ...], str, str]  # what it is on, the role, and who has it
+
+
+def bindings(lines: list[str], command: str) -> set[Binding]:
+    """What lines give, or take away, in the policies of resources."""
+    found = set()
+    for words in map(shlex.split, lines):
+        if command in words:
+            at = words.index(command)
+            flags = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
+            found.add((tuple(words[1 : at + 2]), flags["--role"], flags["--member"]))
+    return {((*on[:-2], on[-1]), role, member) for on, role, member in found}
+
+
+def deleted(lines: list[str]) -> set[tuple[str, ...]]:
+    """Resources whose policies go with them."""
+    found = set()
+    for words in map(shlex.split, lines):
+        if "delete" in words:
+            at = words.index("delete")
+            found.add((*words[1:at], words[at + 1]))
+        if words[1:3] == ["storage", "rm"]:
+            found.add(("storage", "buckets", words[3]))
+    return found
+
+
+@pytest.mark.parametrize("destroy", ["destroy", "destroy data"])
+def test_whatever_setup_grants_destroy_takes_away(dry_runs: dict[str, list[str]], destroy: str) -> None:
+    """By itself, or with what it is granted on; and beside that only what an earlier setup has granted."""
+    granted = bindings(dry_runs["setup"], "add-iam-policy-binding")
+    taken = bindings(dry_runs[destroy], "remove-iam-policy-binding")
+    gone = deleted(dry_runs[destroy])
+    assert len(granted) == sum(map(len, ROLES.values()))
+    assert {each for each in granted - taken if each[0] not in gone} == set()
+    older = bindings(dry_runs["setup"], "remove-iam-policy-binding")
+    assert {role for _, role, _ in taken - granted - older} <= {OLD_ROLE}
 
 
 @pytest.mark.parametrize("slug", ["a", "gcp-leaves", "leaf-" * 12 + "abc"])

@@ -172,6 +172,14 @@ all_roles() {
     done
 }
 
+# The roles of Vertex AI's own accounts in this Google Cloud project, with which it pulls images: in $agents, as change_roles
+# takes them. Wants $number.
+name_agents() {
+    local agent=serviceAccount:service-$number@gcp-sa-aiplatform
+    agents=(roles/aiplatform.serviceAgent "$agent.iam.gserviceaccount.com"
+        roles/aiplatform.customCodeServiceAgent "$agent-cc.iam.gserviceaccount.com")
+}
+
 # Looks for this project's budget: "id amount" in $found. False when you may not see budgets.
 find_budget() {
     found=""
