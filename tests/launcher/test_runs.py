@@ -203,7 +203,8 @@ def test_a_run_that_is_found_needs_no_other_place(run, backends, home):
     backends["two"].refusal = "The network is down."
     assert "Run first is told to stop" in run("stop", "first")
     assert "ended" not in run("cost", "first")
-    assert "There is no run other where it could be asked for (not two); `uv run runs list` shows" in run("stop", "other")
+    said = run("stop", "other")
+    assert "There is no run other where it could be asked for (not two); `uv run runs list` shows" in said
 
 
 def test_no_run_yet_is_no_error(run):
