@@ -29,6 +29,7 @@ WORDS = {
     "trainer.compile": (None, "default", "reduce-overhead", "max-autotune"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
     "trainer.bad_step": ("stop", "skip"),
+    "trainer.shard": (None, "fsdp"),
     "monitor.mode": ("min", "max"),
     "monitor.keep": ("best", "last"),
     "restore.mode": ("continue", "weights"),
@@ -53,6 +54,7 @@ class TrainerConfig:
     ema: float | None = MISSING
     compile: str | None = MISSING
     find_unused_parameters: bool = MISSING
+    shard: str | None = MISSING
     device: str = MISSING
     num_workers: int = MISSING
     threads: int | None = MISSING
@@ -170,6 +172,10 @@ def _check_training(config: DictConfig) -> None:
         )
     for key, known in WORDS.items():
         _check_word(key, OmegaConf.select(config, key), known)
+    if trainer.shard and (trainer.ema or trainer.compile or trainer.precision is Precision.fp16):
+        raise UserError(
+            "trainer.shard does not go together with trainer.ema, trainer.compile and precision=fp16; leave these out."
+        )
     _check_metric("monitor.metric", config.monitor.metric, config.task)
     _check_metric("objective", config.objective, config.task)
     if config.run.id is not None:

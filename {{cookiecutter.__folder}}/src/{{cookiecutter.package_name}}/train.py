@@ -80,8 +80,9 @@ def train(config: DictConfig, folder: RunFolder, processes: Processes) -> Positi
             remembers = tracker.start(folder.id, folder.path, trainer.plain_config)
             lines = MetricsLog(folder, tracker, trainer.position.lines, remembers)
         trainer.fit(lines)
+        state = trainer.state([])
         if tracker:
-            save_weights(folder, chosen_weights(trainer.state([])))
+            save_weights(folder, chosen_weights(state))
             folder.describe_end(kept(config, trainer.position))
         processes.stop()  # the others are not needed for the report
         if tracker and config.evaluate:
@@ -109,6 +110,7 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
     from .training.checkpoint import CheckpointStore
     from .training.loop import Trainer
     from .training.random_state import seed_everything
+    from .training.sharding import shard
 
     settings = config.trainer
     if settings.batch_size % (settings.accumulate * processes.count):
@@ -133,6 +135,8 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
     ]
     seed_everything(config.seed)  # the same weights in every process
     model = instantiate(config.model).to(processes.device)
+    if settings.shard:
+        shard(model, processes)
     seed_everything(config.seed + processes.rank)  # but not the same dropout
     optimizer = build_optimizer(config.optimizer, model)
     steps = settings.max_epochs * steps_per_epoch(readers[0].samples, settings.batch_size)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..config import CheckpointConfig, MonitorConfig, TrainerConfig
+from . import sharding
 from .batches import Augment, Reader, epoch_order, steps_per_epoch
 from .checkpoint import FORMAT, CheckpointStore, copy_to_cpu
 from .distributed import Processes
@@ -160,7 +161,7 @@ class Trainer:
         position.worse += 1
         if position.best is None or sign * value > sign * before:
             position.best, position.worse = values, 0
-            self.best = copy_to_cpu(self.judged.state_dict(), self.best)
+            self.best = copy_to_cpu(self._weights(self.judged), self.best)
 
     def _stop_if_asked(self) -> None:
         """Raise `Stopped` in all processes when a signal came to one of them."""
@@ -182,32 +183,43 @@ class Trainer:
         """Write a checkpoint of this very step in the background. Every process must call it."""
         self.journal.settle()  # never keep weights that a loss that is no number has touched
         random_states = self.processes.gather(get_random_state(self.processes.device))
+        state = self.state(random_states)
         if self.processes.first:
-            self.checkpoints.save(self.position.step, self.state(random_states))
+            self.checkpoints.save(self.position.step, state)
         self._saved_at = time.monotonic()
 
     def state(self, random_states: list[dict[str, Any]]) -> dict[str, Any]:
-        """Give all that `restore` needs, in plain containers and tensors."""
+        """Give all that `restore` needs, in plain containers and tensors. Every process must call it."""
+        optimizer = self.optimizer
         return {
             "format": FORMAT,
             "config": self.plain_config,
-            "model": self.model.state_dict(),
+            "model": self._weights(self.model),
             "average": self.average.model.state_dict() if self.average else None,
             "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": sharding.get_optimizer(self.model, optimizer)
+            if self.settings.shard
+            else optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.stepper.scaler.state_dict(),
             "random": random_states,
             "position": self.position.to_dict(),
         }
 
+    def _weights(self, model: nn.Module) -> dict[str, Any]:
+        return sharding.get_model(model) if self.settings.shard else model.state_dict()
+
     def restore(self, state: dict[str, Any]) -> None:
         """Stand exactly where the process that gave `state` stood."""
-        self.model.load_state_dict(state["model"])
+        if self.settings.shard:
+            sharding.set_model(self.model, state["model"])
+            sharding.set_optimizer(self.model, self.optimizer, state["optimizer"])
+        else:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
         if self.average:
             self.average.model.load_state_dict(state["average"])
         self.best = state["best"]
-        self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.stepper.scaler.load_state_dict(state["scaler"])
         if (

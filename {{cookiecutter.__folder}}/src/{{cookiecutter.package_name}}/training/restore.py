@@ -19,7 +19,9 @@ from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
+from . import sharding
 from .checkpoint import CheckpointStore, load_checkpoint
 from .distributed import Processes
 from .loop import Trainer
@@ -148,4 +150,8 @@ def load_weights(
                 f"{wanted.get(name, 'missing')} here; give the same model settings, or leave it out with "
                 f"restore.skip=[{name}]."
             )
-    model.load_state_dict({name: weights[name] for name in taken}, strict=False)
+    chosen = {name: weights[name] for name in taken}
+    if isinstance(model, FSDPModule):
+        sharding.set_model(model, chosen)
+    else:
+        model.load_state_dict(chosen, strict=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from launcher import UserError
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torchmetrics import SumMetric
 
 from ..config import Precision
@@ -64,14 +65,18 @@ def score(
     losses, count = (SumMetric(nan_strategy="disable").to(device) for _ in range(2))
     metrics = {name: metric.to(device) for name, metric in task.metrics().items()}
     order = whole_order(reader.samples, batch_size, processes)
-    batches = reader.read([row for row in order if row])
+    # A process that has nothing left takes part in `between`, and where a model is divided in computing: with any sample.
+    spare = [0] if isinstance(model, FSDPModule) else []
+    batches = reader.read([row or spare for row in order if row or spare])
     for row in order:
         between()
-        if not row:  # a process that has nothing left takes part in `between`
+        if not row and not spare:
             continue
         inputs, targets = next(batches)
         with autocast(device, precision):
             predictions = call(model, inputs)
+        if not row:
+            continue
         predictions = as_float(predictions)
         losses.update(task.loss(predictions, targets) * samples(inputs))
         count.update(samples(inputs))

@@ -19,7 +19,7 @@ FIXED_TRAINER = (
         "clip_norm",
         "ema",
     ),
-    "validate_every",
+    *("validate_every", "shard"),
 )
 MAY_DIFFER = ("data.folder", "data.source", "monitor.patience")
 

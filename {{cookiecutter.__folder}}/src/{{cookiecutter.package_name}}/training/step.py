@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..config import Precision, TrainerConfig
+from . import sharding
 from .distributed import Processes
 from .scoring import autocast
 from .tasks import Task
@@ -47,7 +48,7 @@ class Stepper:
         )
         self.trained = [weight for weight in model.parameters() if weight.requires_grad]
         self.network: Any = model
-        if processes.count > 1:
+        if processes.count > 1 and not settings.shard:
             self.network = DistributedDataParallel(
                 model, find_unused_parameters=settings.find_unused_parameters
             )
@@ -80,7 +81,8 @@ class Stepper:
             loss = share.detach() if part == 1 else loss + share.detach()
         norm = self._clip()
         # To leave a step out it has to be known by now: that setting waits for the device at each step.
-        if settings.bad_step == "stop" or bool(torch.isfinite(norm + loss)):
+        # The norm is the same in all processes, and so is what is done.
+        if settings.bad_step == "stop" or bool(torch.isfinite(norm)):
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=not self._keeps_gradients)
@@ -92,16 +94,18 @@ class Stepper:
         limit = self.settings.clip_norm
         self.scaler.unscale_(self.optimizer)
         if limit is not None:
-            norm = nn.utils.clip_grad_norm_(self.trained, limit)
+            norm = sharding.whole(nn.utils.clip_grad_norm_(self.trained, limit))
         else:
             given = [weight.grad for weight in self.trained if weight.grad is not None]
-            norm = nn.utils.get_total_norm(given)
+            norm = sharding.whole(nn.utils.get_total_norm(given))
         # One that is too large for half precision is the scaler's, which skips the step.
         return torch.nan_to_num(norm, 0.0, 0.0) if self.scaler.is_enabled() else norm
 
     def _gradients_stay_here(self, wanted: bool) -> AbstractContextManager[None]:
         """Keep accumulated parts from being averaged over the processes before the last."""
         network = getattr(self.network, "_orig_mod", self.network)
+        if self.settings.shard:
+            sharding.average_gradients(network, not wanted)
         return (
             network.no_sync()
             if wanted and isinstance(network, DistributedDataParallel)
