@@ -174,6 +174,7 @@ def test_what_cannot_work_or_costs_too_much_is_refused_before_anyone_is_asked(
 def test_names_that_the_provider_cannot_know_are_refused_before_it_is_asked(
     project, monkeypatch, capsys, cloud, dry_run, setting, sentence
 ):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # as above
     monkeypatch.setattr(GoogleBackend, "who", lambda self: pytest.fail("asked"))
     monkeypatch.setattr(sys, "argv", ["launch", f"cloud={cloud}", f"dry_run={dry_run}", setting])
     with pytest.raises(SystemExit) as end:
