@@ -165,6 +165,7 @@ def test_a_grid_has_single_values_and_no_more_trials_than_points(read):
         (["hydra.sweeper.sampler._target_=a.CmaEsSampler"], "hydra.sweeper.sampler.*CmaEs.*tpe"),
         (["hydra/sweeper=basic", "~hydra.sweeper.sampler"], "hydra/sweeper"),
         (["objective=null"], "objective=None"),
+        (["objective=1"], "objective=1 names no metric"),
         (["optimizer.lr=1", "model.width=8"], "Nothing is left"),
     ],
 )

@@ -172,7 +172,7 @@ def _maximize(sweeper: DictConfig) -> bool:
 
 def _objective(config: DictConfig) -> str:
     name = config.objective
-    if not name or re.search(r"\s", name):
+    if not isinstance(name, str) or not name or re.search(r"\s", name):
         raise UserError(f"objective={name} names no metric; write one such as val/accuracy.")
     return name
 
