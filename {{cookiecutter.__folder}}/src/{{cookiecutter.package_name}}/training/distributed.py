@@ -93,7 +93,8 @@ def set_threads(wanted: int | None, device: torch.device) -> None:
     if wanted is None and "OMP_NUM_THREADS" in os.environ:
         return
     default = 1 if device.type == "cuda" else min(torch.get_num_threads(), usable_cores())
-    torch.set_num_threads(wanted or default)
+    if (wanted or default) != torch.get_num_threads():
+        torch.set_num_threads(wanted or default)
 
 
 def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
