@@ -6,6 +6,7 @@ python patched_training.py PACKAGE slow-validation|one-to-validate|slow-data OVE
 import importlib
 import sys
 import time
+from typing import Any
 
 
 def main() -> None:
@@ -13,7 +14,7 @@ def main() -> None:
     sys.argv = ["train", *overrides]
     train = importlib.import_module(f"{package}.train").main
     if what == "slow-validation":
-        scoring = importlib.import_module(f"{package}.training.scoring")
+        scoring: Any = importlib.import_module(f"{package}.training.scoring")
         plain = scoring.call
 
         def slow(model, inputs):
