@@ -8,8 +8,8 @@ from batch_world import ENTRIES, JOBS, NAME, PARENT, cloud, event, found, job, t
 from google_server import CUT, google_server
 from launcher.errors import UserError
 from launcher.job import State
+from launcher.providers.errors import RefusedError, UnreachableError
 from launcher.providers.google import batch
-from launcher.providers.google.errors import RefusedError, UnreachableError
 
 
 @pytest.fixture

@@ -11,14 +11,15 @@ import pytest
 from google_server import CUT, LAUNCHER, google_server
 from launcher.errors import UserError
 from launcher.job import Job, Machine, State
-from launcher.providers.google import auth as google
-from launcher.providers.google import inputs, vertex
-from launcher.providers.google.errors import (
+from launcher.providers import inputs
+from launcher.providers.errors import (
     LoginError,
     QuotaError,
     RefusedError,
     UnreachableError,
 )
+from launcher.providers.google import auth as google
+from launcher.providers.google import vertex
 
 JOBS = "/v1/projects/my-project/locations/us-central1/customJobs"
 NAME = "projects/my-project/locations/us-central1/customJobs/77"

@@ -20,15 +20,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ...job import RUN_ID
-from .errors import (
-    LOGIN,
-    GoogleError,
-    LoginError,
-    QuotaError,
-    UnreachableError,
-    explain,
-    line,
-)
+from ..errors import LoginError, QuotaError, ServiceError, UnreachableError, line
+from .errors import LOGIN, explain
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -59,7 +52,7 @@ def endpoint(service: str, region: str = "") -> str:
 
 def _default() -> tuple[Credentials, str | None]:
     found = _find_login()
-    if isinstance(found, GoogleError):
+    if isinstance(found, ServiceError):
         if RUN_ID in os.environ:  # in the worker, whose metadata server may yet come
             _find_login.cache_clear()
         raise found
@@ -67,7 +60,7 @@ def _default() -> tuple[Credentials, str | None]:
 
 
 @cache
-def _find_login() -> tuple[Credentials, str | None] | GoogleError:
+def _find_login() -> tuple[Credentials, str | None] | ServiceError:
     """Find credentials and their project, or why there are none: looking for them again is as slow."""
     # Off Google's machines there is no metadata server, and three attempts to find it last ten seconds.
     # The worker is on one, and may well have started before its metadata server.
@@ -152,7 +145,7 @@ def who() -> str:
         return str(
             call("GET", "https://openidconnect.googleapis.com/v1/userinfo", retry=False)["email"]
         )
-    except (GoogleError, KeyError):
+    except (ServiceError, KeyError):
         return "a personal login"
 
 
@@ -170,14 +163,14 @@ def call(method: str, url: str, body: Any = None, **options: Any) -> dict[str, A
     """Send a request and give its JSON answer; `options` are those of `request`.
 
     Raises:
-        GoogleError: one of the kinds above; its text says what to do.
+        ServiceError: one of the kinds above; its text says what to do.
     """
     response = request(method, url, body, **options)
     try:
         return response.json() if response.content else {}
     except ValueError as error:
         where = urlsplit(url).netloc
-        raise GoogleError(
+        raise ServiceError(
             f"{where} gives something other than JSON", "check for a proxy on the way"
         ) from error
 
@@ -202,7 +195,7 @@ def request(
         timeout: seconds for the answer.
 
     Raises:
-        GoogleError: as `call`.
+        ServiceError: as `call`.
     """
     delays = list(DELAYS if (method in IDEMPOTENT if retry is None else retry) else ())
     while True:
@@ -264,7 +257,7 @@ def _send(
     return response
 
 
-def _no_token(error: Exception, credentials: Any) -> GoogleError:
+def _no_token(error: Exception, credentials: Any) -> ServiceError:
     from google.auth.exceptions import TransportError
     from google.oauth2.credentials import Credentials as PersonCredentials
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...job import RUN_SECRETS, Job
+from ..registry import has_host
 from . import auth as google
 from . import registry
 from .errors import QUOTAS
@@ -57,7 +58,7 @@ class GoogleBackend:
         """Name the configured image, or else the newest that was built from main. Needs no network."""
         cloud = cloud or self.cloud
         image = cloud.image or f"{cloud.repository}:main"
-        if registry.has_host(image):
+        if has_host(image):
             return image
         return f"{cloud.region}-docker.pkg.dev/{self._project_if_known()}/{image}"
 

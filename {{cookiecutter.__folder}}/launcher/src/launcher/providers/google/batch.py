@@ -16,10 +16,10 @@ from typing import Any
 
 from ...errors import UserError
 from ...job import RUN_LABEL, Handle, Job, Leftover, Machine, Problem, State, Status
+from ..errors import MissingError, ServiceError, UnreachableError
 from . import auth as google
 from . import batch_notebook, batch_quotas, batch_request, batch_state, doctor, entries
 from .backend import GoogleBackend
-from .errors import GoogleError, MissingError, UnreachableError
 
 CONSOLE = "https://console.cloud.google.com/batch/jobsDetail"
 GROUP = "group0"  # what the service calls the one group of a job's tasks
@@ -52,7 +52,7 @@ class Batch(GoogleBackend):
         try:
             self.who()
             project = self.project
-        except GoogleError as error:  # whatever else is asked would fail for the same reason
+        except ServiceError as error:  # whatever else is asked would fail for the same reason
             return [Problem(error.what, error.remedy)]
         checks = (
             lambda: self._check_active(job),
@@ -113,10 +113,10 @@ class Batch(GoogleBackend):
         query = {"jobId": name, "requestId": str(uuid.uuid4())}
         try:
             found = google.call("POST", self._url(), body, params=query, retry=True)
-        except GoogleError:
+        except ServiceError:
             # Perhaps only its answer was lost, or the service says that the name is taken: by this very job.
             found = None
-            with suppress(GoogleError):
+            with suppress(ServiceError):
                 found = self._get(name)
             if not found or not self._is_ours(found):
                 raise
@@ -153,7 +153,7 @@ class Batch(GoogleBackend):
         url = f"{self._api()}/{job['name']}"
         try:
             google.call("POST", f"{url}:cancel", {}, retry=True)
-        except GoogleError:
+        except ServiceError:
             now = self._get(job["name"].rpartition("/")[2])
             if now and batch_state.goes_on(now):  # it may have ended just before
                 with suppress(MissingError):
@@ -262,7 +262,7 @@ class Batch(GoogleBackend):
             url = f"{self._api()}/{name}/taskGroups/{GROUP}/tasks/0"
             try:
                 task = google.call("GET", url)
-            except GoogleError:
+            except ServiceError:
                 return None  # then it has failed, and nothing says why
             self._codes[name] = batch_state.exit_code(batch_state.events(task))
         return self._codes[name]

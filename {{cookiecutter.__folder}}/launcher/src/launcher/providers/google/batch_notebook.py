@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..errors import ServiceError
 from . import auth as google
 from . import batch_state
-from .errors import GoogleError
 
 LABEL = "batch-job-uid"  # Batch gives it to each machine itself
 NOTEBOOK = "lab/tree/notebooks/explore.ipynb"
@@ -44,7 +44,7 @@ def _machines(project: str, uid: str) -> Iterator[dict[str, Any]]:
     while True:
         try:
             answer = google.call("GET", url, params=query)
-        except GoogleError:
+        except ServiceError:
             return
         for place in answer.get("items", {}).values():
             for machine in place.get("instances", []):

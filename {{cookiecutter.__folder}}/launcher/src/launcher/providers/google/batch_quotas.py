@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ...job import Job, Machine, Problem
+from ..errors import ServiceError
 from . import auth as google
 from .batch_request import DISK_GB
-from .errors import QUOTAS, GoogleError
+from .errors import QUOTAS
 from .pricing import boot_disk
 
 BILLING = "https://console.cloud.google.com/billing"
@@ -57,7 +58,7 @@ def check(project: str, region: str, job: Job) -> list[Problem]:
     """Do the quotas of the region, and of the project, leave room for the job's machine?"""
     try:
         needs = list(_needs(project, region, job.machine, job.spot))
-    except GoogleError:
+    except ServiceError:
         return []  # few may read quotas; the service looks at them again
     return [_problem(project, need) for need in needs if need.machines == 0]
 
@@ -66,7 +67,7 @@ def allowance(project: str, region: str, machine: Machine, spot: bool) -> int | 
     """Tell how many such machines the quotas allow now; None where that cannot be told."""
     try:
         needs = list(_needs(project, region, machine, spot))
-    except GoogleError:
+    except ServiceError:
         return None
     if needs[0].machines is None:  # of what matters most nothing is known
         return None
@@ -77,7 +78,7 @@ def _needs(project: str, region: str, machine: Machine, spot: bool) -> Iterator[
     """Give what a machine takes, that by which its kind is counted first.
 
     Raises:
-        GoogleError: the quotas cannot be read.
+        ServiceError: the quotas cannot be read.
     """
     base = f"{google.endpoint('compute')}/projects/{project}"
     regional = _read(f"{base}/regions/{region}")

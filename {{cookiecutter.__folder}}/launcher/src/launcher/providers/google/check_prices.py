@@ -96,7 +96,7 @@ def read() -> Iterator[Sku]:
     """Ask for the whole list, page by page.
 
     Raises:
-        GoogleError: there is no login, or Google refuses.
+        ServiceError: there is no login, or Google refuses.
     """
     url = f"{auth.endpoint('cloudbilling')}/v1/services/{SERVICE}/skus"
     page = ""

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ...job import RUN_CODE, RUN_DATA, Job, Problem
+from ..errors import MissingError, RefusedError, ServiceError
 from . import auth as google
 from . import inputs
-from .errors import GoogleError, MissingError, RefusedError
 
 Check = Callable[[], list[Problem]]
 
@@ -60,7 +60,7 @@ def guarded(check: Check) -> list[Problem]:
     """Make a finding of what a check raises."""
     try:
         return check()
-    except GoogleError as error:
+    except ServiceError as error:
         return [Problem(error.what, error.remedy)]
 
 

@@ -17,7 +17,7 @@ def entries(project: str, condition: str) -> Iterator[dict[str, Any]]:
         condition: in the query language of Cloud Logging; best with a time, else the whole retention is searched.
 
     Raises:
-        GoogleError: they cannot be read.
+        ServiceError: they cannot be read.
     """
     body = {
         "resourceNames": [f"projects/{project}"],

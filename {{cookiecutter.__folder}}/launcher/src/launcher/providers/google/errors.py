@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ...errors import UserError
+from ..errors import (
+    LoginError,
+    MissingError,
+    QuotaError,
+    RefusedError,
+    ServiceError,
+    UnreachableError,
+    line,
+)
 
 if TYPE_CHECKING:
     from requests import Response
@@ -27,35 +35,7 @@ ROLES = {  # the narrowest predefined role that holds the permissions of this pr
 }
 
 
-class GoogleError(UserError):
-    """Google Cloud did not do what was asked: `what` is wrong, and the `remedy`."""
-
-    def __init__(self, what: str, remedy: str):
-        super().__init__(f"{what}; {remedy}.")
-        self.what, self.remedy = what, remedy
-
-
-class LoginError(GoogleError):
-    """There are no credentials, or they are no longer valid."""
-
-
-class RefusedError(GoogleError):
-    """The login is known, but may not do this (403)."""
-
-
-class MissingError(GoogleError):
-    """There is no such thing (404)."""
-
-
-class QuotaError(GoogleError):
-    """Too much was asked for, of machines or of requests (429)."""
-
-
-class UnreachableError(GoogleError):
-    """No answer, or one that says to come back later: whether the call took effect is not known."""
-
-
-def explain(response: Response) -> GoogleError:
+def explain(response: Response) -> ServiceError:
     """Say in one sentence what an answer of 400 or more means, and what to do."""
     status, where = response.status_code, urlsplit(response.url).netloc
     message, reason, about = _details(response)
@@ -72,7 +52,7 @@ def explain(response: Response) -> GoogleError:
             "link one at https://console.cloud.google.com/billing/projects",
         )
     if status == 403 and reason == "quotaExceeded":  # Compute Engine's; to ask again does not help
-        return GoogleError(f"A quota is used up: {message}", f"ask for more at {QUOTAS}")
+        return ServiceError(f"A quota is used up: {message}", f"ask for more at {QUOTAS}")
     if status == 401:
         return LoginError(f"{where} does not accept the login ({message})", LOGIN)
     if status == 403:
@@ -83,7 +63,7 @@ def explain(response: Response) -> GoogleError:
         return QuotaError(f"A quota is used up: {message}", f"ask for more at {QUOTAS} or wait")
     if status >= 500 or status == 408:
         return UnreachableError(f"{where} answers {status} ({message})", "try again in a minute")
-    return GoogleError(f"{where} refuses the request: {message}", "correct that setting")
+    return ServiceError(f"{where} refuses the request: {message}", "correct that setting")
 
 
 def _details(response: Response) -> tuple[str, str, dict[str, str]]:
@@ -113,10 +93,3 @@ def _role(message: str, about: dict[str, str]) -> str:
         if permission.startswith(prefix):
             return f"an owner of the project must grant this login {role} (it holds {permission})"
     return "an owner of the project must grant this login what is missing (`make cloud-setup` does)"
-
-
-def line(text: Any) -> str:
-    """Make one line without a full stop of what a library or a server said."""
-    if isinstance(text, Exception):
-        text = text.args[0] if text.args and isinstance(text.args[0], str) else text
-    return " ".join(str(text).split())[:300].rstrip(". ") or "no reason given"

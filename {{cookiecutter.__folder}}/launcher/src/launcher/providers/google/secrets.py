@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...storage import StorageUnavailable
+from ..errors import UnreachableError
 from .auth import access_secret
-from .errors import UnreachableError
 
 
 def access(resource: str) -> str:

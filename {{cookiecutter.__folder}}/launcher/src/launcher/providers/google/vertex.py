@@ -23,10 +23,11 @@ from ...job import (
     State,
     Status,
 )
+from ..errors import ServiceError, UnreachableError
+from ..inputs import locked
 from . import auth as google
-from . import doctor, entries, inputs, vertex_quotas, vertex_tuning
+from . import doctor, entries, vertex_quotas, vertex_tuning
 from .backend import GoogleBackend
-from .errors import GoogleError, UnreachableError
 
 CUSTOM = "customJobs"
 CONSOLE = "https://console.cloud.google.com/vertex-ai/locations"
@@ -78,7 +79,7 @@ class Vertex(GoogleBackend):
         try:
             self.who()
             project = self.project
-        except GoogleError as error:  # whatever else is asked would fail for the same reason
+        except ServiceError as error:  # whatever else is asked would fail for the same reason
             return [Problem(error.what, error.remedy)]
         if job.kind is Kind.notebook:
             what = "A job of Vertex AI cannot be reached by a tunnel, as a notebook must"
@@ -186,7 +187,7 @@ class Vertex(GoogleBackend):
     def _cancel(self, run_id: str, name: str) -> None:
         try:
             google.call("POST", f"{self._api()}/{name}:cancel", {}, retry=True)
-        except GoogleError:
+        except ServiceError:
             now = [job for job in self._jobs(display_name=run_id) if job["name"] == name]
             if not now or not _has_ended(now[0]):  # it may have ended just before
                 raise
@@ -336,7 +337,7 @@ def _log_line(entry: dict[str, Any], trials: Mapping[str, str]) -> str:
 
 def _check_driver(job: Job) -> list[Problem]:
     """Would torch find the GPU? Only a note: the machines may have a newer driver by now."""
-    version = inputs.locked("torch")
+    version = locked("torch")
     release = re.match(r"(\d+)\.(\d+)", version)
     if job.machine.gpu not in OLD_DRIVER or not release or "+cu12" in version:
         return []

@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ...job import Job, Machine, Problem
+from ..errors import ServiceError
 from . import auth as google
-from .errors import QUOTAS, GoogleError
+from .errors import QUOTAS
 
 PREFIX = "custom_model_training_"
 COUNTED = re.compile(r"(?P<family>[a-z]+\d*)-(?:standard|highmem|highcpu)-(?P<cpus>\d+)")
@@ -35,7 +36,7 @@ def allowance(project: str, region: str, machine: Machine, spot: bool) -> int | 
         if name and count:
             try:
                 limit = read_limit(project, region, name)
-            except GoogleError:
+            except ServiceError:
                 return None
             if limit is not None and limit >= 0:  # -1 is no limit
                 found.append(limit // count)
@@ -68,7 +69,7 @@ def read_limit(project: str, region: str, metric: str) -> int | None:
     """Read a limit in a region: its own where it has one, else the one for all regions; None where there is none.
 
     Raises:
-        GoogleError: it cannot be read; few may.
+        ServiceError: it cannot be read; few may.
     """
     services = f"{google.endpoint('serviceusage')}/v1beta1/projects/{project}/services"
     name = quote(f"aiplatform.googleapis.com/{metric}", safe="")
@@ -83,7 +84,7 @@ def _check(project: str, region: str, job: Job, metric: str, each: int) -> list[
         return []
     try:
         limit = read_limit(project, region, metric)
-    except GoogleError:
+    except ServiceError:
         return []  # the service checks it again
     if limit is None or limit < 0 or limit >= needed:  # -1 is no limit
         return []
