@@ -20,7 +20,7 @@ MAY = {
     "storage": set(),
     "settings": {"identity", "project", "sweeps"},
     "sweeps": {"job", "project", "records", "settings", "storage"},
-    "money": {"job", "providers", "records", "storage"},
+    "money": {"job", "project", "providers", "records", "storage"},
     "records": {"identity", "job", "project", "providers", "settings", "storage"},
     "planning": {"identity", "job", "money", "project", "providers", "records", "settings", "storage"},
     "janitor": {"identity", "job", "money", "providers", "records", "storage"},

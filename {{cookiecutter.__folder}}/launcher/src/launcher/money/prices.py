@@ -31,6 +31,7 @@ from typing import Protocol, cast
 from .. import providers
 from ..errors import UserError
 from ..job import Machine
+from ..project import project
 
 FREE = ("local",)  # backends that cost nothing
 
@@ -138,7 +139,7 @@ def machines(backend: str | None = None) -> list[str]:
     Raises:
         UserError: the backend has no prices.
     """
-    sources = [pricing(backend)] if backend else _providers()
+    sources = [pricing(backend)] if backend else _providers(project().cloud)
     rows = (row for source in sources for row in table(source.TABLE))
     return list(
         dict.fromkeys(
@@ -149,12 +150,12 @@ def machines(backend: str | None = None) -> list[str]:
 
 def pricing(backend: str) -> Pricing:
     """Give the module `pricing` of the provider whose backend this is: the first that has it in
-    `EXTRA`.
+    `EXTRA`, among those that are not another cloud's.
 
         Raises:
             UserError: there is none.
     """
-    for source in _providers():
+    for source in _providers(project().cloud):
         if backend in source.EXTRA:
             return source
     raise UserError(
@@ -171,11 +172,13 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 @functools.cache
-def _providers() -> list[Pricing]:
+def _providers(cloud: str) -> list[Pricing]:
+    # Two clouds may have a backend of the same name
+    others = {folder for name, folder in providers.FOLDERS.items() if name != cloud}
     names = [
         f"{providers.__name__}.{each.name}.pricing"
         for each in pkgutil.iter_modules(providers.__path__)
-        if each.ispkg
+        if each.ispkg and each.name not in others
     ]
     return [
         cast(Pricing, importlib.import_module(name))

@@ -13,11 +13,11 @@ The column `source`:
 
     catalogue   EC2's price, as the catalogue has it.
     half        derived: half of the machine of twice that size, as it is in us-east-1.
-    ml          derived: EC2's price and what SageMaker asks on top of it. Its share is 0.40 for
-                the smallest of g4dn, g5, g6 and g6e, 0.25 for the larger ones, 0.15 for p4d and
-                p5, 0.20 without a GPU: so in price lists that people have published (ml.g4dn.xlarge
-                0.7364, ml.g4dn.12xlarge 4.89, ml.g5.16xlarge 5.12, ml.m5.2xlarge 0.461, each of
-                US East). Of the g6, g6e, m7i and p5.4xlarge none was found.
+    listed      SageMaker's price for training in us-east-1, as a public project read it from AWS's
+                list on 2026-09-27; for some types several have the same number.
+    ml          derived: EC2's price here, and the share that SageMaker asks on top of it in
+                us-east-1: about 0.40 for the smallest of g4dn, g5, g6 and g6e, 0.25 for larger
+                ones, 0.15 for p4d and p5, 0.20 without a GPU.
 
 `spot` of Batch is no price that somebody has seen but what its compute environments let pay at
 most: `spot_percent` of the price on demand is their `bidPercentage`, and above it they start no
@@ -44,8 +44,8 @@ from pathlib import Path
 DATE = "2026-11-28"
 TABLE = Path(__file__).parent / "prices.csv"
 # USD an hour, of public price lists of us-east-1 and rounded up to a cent. Batch: 100 GB of gp3
-# (0.08 a GB and month) and a public IPv4 address (0.005). SageMaker: 100 GB of its own storage (0.14;
-# not read again), counted for machines with NVMe too, where it takes none.
+# (0.08 a GB and month) and a public IPv4 address (0.005). SageMaker: 100 GB of its storage (0.14),
+# counted for machines with NVMe too, which are given none.
 EXTRA = {"sagemaker": 0.02, "batch": 0.02}
 FEE = ()  # SageMaker's is in its rows
 
