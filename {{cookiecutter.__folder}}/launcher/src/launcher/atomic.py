@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
+from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 
 from .errors import UserError
-from .storage import _is_taken, _open, _part, _persist
+from .storage import _first_status, _is_taken, _open, _part, _persist
 
 ATTEMPTS = 50  # of writers who are in each other's way; each time one of them gets through
 LONGEST_PAUSE = 0.5  # seconds between two of them
@@ -27,7 +28,7 @@ Change = Callable[[str | None], str | None]
 def update_text(uri: str, change: Change, patience: float | None = None) -> None:
     """Replace a file by what `change` makes of it; of several who do so at once, each sees the other's work.
 
-    A bucket compares the generation that was read with the one that is replaced, a folder has a lock beside the file.
+    A bucket compares the version that was read with the one that is replaced, a folder has a lock beside the file.
 
     Args:
         change: takes the text, None where there is no file yet, and gives the new one, None for no change. It may
@@ -43,44 +44,88 @@ def update_text(uri: str, change: Change, patience: float | None = None) -> None
     if isinstance(filesystem, LocalFileSystem):
         _update_file(Path(remote), change)
         return
-    if "gs" not in filesystem.protocol:
+    bucket = next((BUCKETS[name] for name in filesystem.protocol if name in BUCKETS), None)
+    if not bucket:
         raise UserError(
-            f"{uri} cannot be shared: only folders and gs:// buckets compare versions here."
+            f"{uri} cannot be shared: only folders, gs:// and s3:// buckets compare versions here."
         )
     for _ in range(ATTEMPTS):
-        text, generation = _persist(partial(_read, filesystem, remote), uri, "read", patience)
+        text, version = _persist(partial(bucket.read, filesystem, remote), uri, "read", patience)
         new = change(text)
         if new is None or new == text:
             return
-        replace = partial(_replace, filesystem, remote, new, generation)
+        replace = partial(bucket.replace, filesystem, remote, new, version)
         if _persist(replace, uri, "written", patience):
             return
         time.sleep(random.uniform(0, LONGEST_PAUSE))  # noqa: S311
     raise UserError(f"{uri} is being changed by too many at once; try again in a minute.")
 
 
-def _read(filesystem: Any, remote: str) -> tuple[str | None, str]:
-    """Give a bucket object's text and generation, both of one answer; None and "0" where there is none."""
-    bucket, _, key = remote.partition("/")
-    try:
-        headers, content = filesystem.call("GET", "b/{}/o/{}", bucket, key, alt="media")
-    except FileNotFoundError:
-        return None, "0"
-    return content.decode("utf-8"), str(headers["X-Goog-Generation"])
+class CloudStorage:
+    """Google Cloud Storage numbers the generations of an object; 0 is that of one which is not there."""
+
+    def read(self, filesystem: Any, remote: str) -> tuple[str | None, str]:
+        """Give an object's text and version, both of one answer; None for the text where there is none."""
+        bucket, _, key = remote.partition("/")
+        try:
+            headers, content = filesystem.call("GET", "b/{}/o/{}", bucket, key, alt="media")
+        except FileNotFoundError:
+            return None, "0"
+        return content.decode("utf-8"), str(headers["X-Goog-Generation"])
+
+    def replace(self, filesystem: Any, remote: str, text: str, version: str) -> bool:
+        """Write an object if it still is the one of that version; tell whether it was."""
+        bucket, _, key = remote.partition("/")
+        url = f"{filesystem._location}/upload/storage/v1/b/{quote(bucket)}/o"
+        query = {"uploadType": "media", "name": key, "ifGenerationMatch": version}
+        try:
+            filesystem.call("POST", url, data=text.encode(), **query)
+        except Exception as error:
+            if _is_taken(error):
+                return False
+            raise
+        return True
 
 
-def _replace(filesystem: Any, remote: str, text: str, generation: str) -> bool:
-    """Write an object if it still is the one of that generation; tell whether it was."""
-    bucket, _, key = remote.partition("/")
-    url = f"{filesystem._location}/upload/storage/v1/b/{quote(bucket)}/o"
-    query = {"uploadType": "media", "name": key, "ifGenerationMatch": generation}
-    try:
-        filesystem.call("POST", url, data=text.encode(), **query)
-    except Exception as error:
-        if _is_taken(error):
-            return False
-        raise
-    return True
+class S3:
+    """S3 compares ETags: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html."""
+
+    def read(self, filesystem: Any, remote: str) -> tuple[str | None, str]:
+        """Give an object's text and version, both of one answer; None for the text where there is none."""
+
+        async def get() -> tuple[bytes, str]:
+            bucket, _, key = remote.partition("/")
+            answer = await filesystem._call_s3("get_object", Bucket=bucket, Key=key)
+            async with answer["Body"] as body:
+                return await body.read(), str(answer["ETag"])
+
+        try:
+            content, version = cast(tuple[bytes, str], sync(filesystem.loop, get))
+        except FileNotFoundError:
+            return None, ""
+        return content.decode("utf-8"), version
+
+    def replace(self, filesystem: Any, remote: str, text: str, version: str) -> bool:
+        """Write an object if it still is the one of that version; tell whether it was."""
+        bucket, _, key = remote.partition("/")
+        condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
+        try:
+            filesystem.call_s3(
+                "put_object", Bucket=bucket, Key=key, Body=text.encode(), **condition
+            )
+        except Exception as error:
+            # 404: it was removed since. 409: another conditional write of it is being done, or it was removed meanwhile.
+            if (
+                _is_taken(error)
+                or isinstance(error, FileNotFoundError)
+                or _first_status(error) == 409
+            ):
+                return False
+            raise
+        return True
+
+
+BUCKETS: dict[str, CloudStorage | S3] = {"gs": CloudStorage(), "s3": S3()}  # by protocol
 
 
 def _update_file(path: Path, change: Change) -> None:
