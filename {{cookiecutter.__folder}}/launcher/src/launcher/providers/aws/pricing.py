@@ -33,8 +33,9 @@ discount off the seconds that it bills (docs.aws.amazon.com/sagemaker/latest/dg/
 model-managed-spot-training.html), and none is promised.
 
 `backends`: EC2 has these machines in these regions, so Batch has. Of SageMaker, botocore's model
-names all these types for training, but nothing was found that says in which regions: its quotas,
-which are by the type's name, tell that before a launch (`quotas.py`).
+names all these types for training, but nothing was found that says in which regions. Its quotas
+are a hint, which `quotas.py` looks at before a launch: in the list of an account of eu-west-1 there
+was none for p5.4xlarge and g6e, but there were some for g6, which EC2 has not there.
 """
 
 from __future__ import annotations
