@@ -13,22 +13,30 @@ from pathlib import Path
 
 SLUG = "{{ cookiecutter.project_slug }}"  # plain letters, digits and dashes: the other hook saw to it
 CLOUD = "{{ cookiecutter.cloud }}"
-# What belongs to one cloud only. Everything else is in every project.
-ONLY = {
-    "gcp": "launcher/src/launcher/providers/google configs/cloud/vertex.yaml configs/cloud/batch.yaml docs/cloud.md docs/first-day.md .github/actions .github/workflows/train.yml .github/workflows/janitor.yml",
-    "aws": "",
-    "azure": "",
-}
+# What each cloud's backends are called in the launcher, and which of them a push trains on.
+PROVIDERS = {"gcp": "google", "aws": "aws", "azure": "azure"}
+PUSHES = {"gcp": "vertex", "aws": "sagemaker"}
 TIMEOUT = 300  # seconds; a lock takes about two, and a network that never answers must not hang a bake
 
 
-def remove_other_clouds() -> None:
-    """Removes the files of the clouds that were not chosen, and folders that this leaves empty."""
-    others = [pattern for cloud, files in ONLY.items() if cloud != CLOUD for pattern in files.split()]
-    for path in [path for pattern in others for path in Path().glob(pattern)]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if not any(path.parent.iterdir()):
-            path.parent.rmdir()
+def choose_cloud() -> None:
+    """Lays clouds/<the chosen one>/ over the project, and removes what is of the others."""
+    own = Path("clouds", CLOUD)
+    for path in [path for path in own.rglob("*") if path.is_file()]:
+        target = path.relative_to(own)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    shutil.rmtree("clouds")
+    for cloud, folder in PROVIDERS.items():
+        if cloud != CLOUD:
+            shutil.rmtree(Path("launcher/src/launcher/providers", folder), ignore_errors=True)
+    for name in ("train.yml", "janitor.yml"):  # they log in to a cloud, and copied as they are they name one backend
+        workflow = Path(".github/workflows", name)
+        if CLOUD in PUSHES:
+            text = workflow.read_text(encoding="utf-8")
+            workflow.write_text(text.replace("vertex", PUSHES[CLOUD]), encoding="utf-8")
+        else:
+            workflow.unlink()
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -77,7 +85,7 @@ def commit() -> str:
 
 def main() -> None:
     """Does all of it and prints five lines of what to do next."""
-    remove_other_clouds()
+    choose_cloud()
     notes = "".join(f"{note}\n" for note in (lock(), commit()) if note)
     text = f"""{notes}
   cd {shlex.quote(str(Path.cwd()))}

@@ -48,6 +48,8 @@ BUCKETS = {
     ),
     "azure": (r"[a-z0-9]{3,24}", "the storage account's name: 3 to 24 lower-case letters and digits"),
 }
+# What AWS keeps apart, with accounts and services of its own.
+PARTITIONS = ("cn-", "us-gov-", "us-iso", "eu-isoe-", "eusc-")
 REGIONS = {
     "gcp": """
     africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2
@@ -62,7 +64,7 @@ REGIONS = {
     ap-southeast-1 ap-southeast-2 ap-southeast-3 ap-southeast-4 ap-southeast-5 ap-southeast-6 ap-southeast-7
     ca-central-1 ca-west-1 eu-central-1 eu-central-2 eu-north-1 eu-south-1 eu-south-2 eu-west-1 eu-west-2
     eu-west-3 il-central-1 me-central-1 me-south-1 mx-central-1 sa-east-1 us-east-1 us-east-2 us-west-1
-    us-west-2 cn-north-1 cn-northwest-1 us-gov-east-1 us-gov-west-1 eusc-de-east-1
+    us-west-2
     """,
     "azure": """
     australiacentral australiacentral2 australiaeast australiasoutheast austriaeast belgiumcentral brazilsouth
@@ -113,7 +115,12 @@ def problems(answers: dict[str, Any]) -> Iterator[str]:
             f" type another, such as '{package}_training'."
         )
     regions = REGIONS[cloud].split()
-    if answers["region"] not in regions:
+    if cloud == "aws" and answers["region"].startswith(PARTITIONS):
+        yield (
+            f"The region {answers['region'][:80]!r} is in a part of AWS with accounts of its own (China, GovCloud and the"
+            " like), which this template does not know: type another one, such as 'us-east-1'."
+        )
+    elif answers["region"] not in regions:
         nearest = difflib.get_close_matches(answers["region"].lower(), regions, n=1, cutoff=0)[0]
         yield f"The region {answers['region'][:80]!r} is not one of {cloud}: type one that is, such as '{nearest}'."
     pattern, rule = BUCKETS[cloud]

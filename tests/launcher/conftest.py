@@ -1,6 +1,8 @@
 """A project for the launcher to work in: the template's own configuration and training, rendered but not baked."""
 
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,22 +13,21 @@ from jinja2 import Environment, StrictUndefined
 
 TEMPLATE = ROOT / "{{cookiecutter.__folder}}"
 NAMES = {"project_name": "Demo", "bucket": "demo-bucket"}
+HEADS = ("__init__.py", "config.py", "train.py", "training/__init__.py", "training/tracking.py")
 
 
-@pytest.fixture(scope="session")
-def project_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def render_project(root: Path, cloud: str = "gcp") -> Path:
     """What the launcher may know of a project, and no more: pyproject.toml, configs, Dockerfile, the training's head."""
-    context = generate_context(str(ROOT / "cookiecutter.json"), extra_context=NAMES)
+    context = generate_context(str(ROOT / "cookiecutter.json"), extra_context={**NAMES, "cloud": cloud})
     answers = {"cookiecutter": prompt_for_config(context, no_input=True)}
-    root = tmp_path_factory.mktemp("project")
     jinja = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     package = TEMPLATE / "src/{{cookiecutter.package_name}}"
-    heads = ("__init__.py", "config.py", "train.py", "training/__init__.py", "training/tracking.py")
-    sources = {package / name: f"src/demo/{name}" for name in heads}
+    sources = {package / name: f"src/demo/{name}" for name in HEADS}
     for name in ("pyproject.toml", "Dockerfile"):
         sources[TEMPLATE / name] = name
-    for path in (TEMPLATE / "configs").rglob("*.yaml"):
-        sources[path] = path.relative_to(TEMPLATE).as_posix()
+    for start in (TEMPLATE, TEMPLATE / "clouds" / cloud):
+        for path in (start / "configs").rglob("*.yaml"):
+            sources[path] = path.relative_to(start).as_posix()
     for path, name in sources.items():
         target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +35,19 @@ def project_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             jinja.from_string(path.read_text(encoding="utf-8")).render(answers), encoding="utf-8"
         )
     return root
+
+
+@pytest.fixture(scope="session")
+def projects(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A project of each cloud, rendered once."""
+    return cache(lambda cloud: render_project(tmp_path_factory.mktemp(cloud), cloud))
+
+
+@pytest.fixture
+def project_root(request: pytest.FixtureRequest, projects: Callable[[str], Path]) -> Path:
+    """The project of the cloud that the test, or its file, is marked with: pytest.mark.cloud("aws"); else Google's."""
+    mark = request.node.get_closest_marker("cloud")
+    return projects(mark.args[0] if mark else "gcp")
 
 
 @pytest.fixture(autouse=True)

@@ -72,6 +72,8 @@ REFUSED = {
     "an unknown region": {"region": "mars-north1"},
     "an empty region": {"region": ""},
     "a zone for a region": {"region": "us-central1-a"},
+    "a region of AWS's Chinese part": {"cloud": "aws", "region": "cn-north-1"},
+    "GovCloud": {"cloud": "aws", "region": "us-gov-west-1"},
     "a region of another cloud": {"cloud": "aws", "region": "us-central1"},
     "a region as Azure's portal writes it": {"cloud": "azure", "region": "East US"},
     # buckets

@@ -57,13 +57,18 @@ tests/test_notebook.py tests/test_prepare.py tests/test_resume.py tests/test_exa
 tests/test_parameters.py tests/test_augment.py tests/test_monitor.py
 tests/test_tracking.py tests/test_training.py tests/wandb_file.py
 """
-# besides, where trainings run on Google Cloud
-GOOGLE_FILES = """
-.github/actions/cloud-login/action.yml .github/workflows/janitor.yml .github/workflows/train.yml
-configs/cloud/vertex.yaml configs/cloud/batch.yaml docs/cloud.md docs/first-day.md
+# besides, where trainings run in a cloud
+LAUNCHING = """
+.github/actions/cloud-login/action.yml .github/workflows/janitor.yml .github/workflows/train.yml docs/cloud.md
 """
+ONLY = {
+    "gcp": f"{LAUNCHING} configs/cloud/vertex.yaml configs/cloud/batch.yaml docs/first-day.md",
+    "aws": f"{LAUNCHING} configs/cloud/sagemaker.yaml configs/cloud/batch.yaml",
+    "azure": "",
+}
 # of the launcher, which is copied as it is
-GOOGLE = "launcher/src/launcher/providers/google/"
+PROVIDERS = "launcher/src/launcher/providers/"
+FOLDERS = {"gcp": "google", "aws": "aws", "azure": "azure"}
 
 
 def launcher_files() -> set[str]:
@@ -79,10 +84,11 @@ def project(request: pytest.FixtureRequest, bake):
 
 
 def test_holds_exactly_the_expected_files(project) -> None:
-    google = project.answers.get("cloud", "gcp") == "gcp"
+    cloud = project.answers.get("cloud", "gcp")
     package = project.answers.get("package_name", "cloud_training")
-    expected = set((FILES + GOOGLE_FILES * google).replace("PACKAGE", package).split())
-    launcher = {path for path in launcher_files() if google or not path.startswith(GOOGLE)}
+    expected = set((FILES + ONLY[cloud]).replace("PACKAGE", package).split())
+    others = tuple(f"{PROVIDERS}{folder}/" for other, folder in FOLDERS.items() if other != cloud)
+    launcher = {path for path in launcher_files() if not path.startswith(others)}
     assert project.files() == expected | launcher
 
 
@@ -134,11 +140,18 @@ def test_keeps_its_data_in_the_chosen_cloud(cloud: str, remote: str, extra: str,
     assert not any(other in project.read(".dvc/config") for other in others)
 
 
-@pytest.mark.parametrize("cloud", ["aws", "azure"])
-def test_says_plainly_that_launching_is_not_in_yet(cloud: str, bake) -> None:
-    readme = " ".join(bake(**BAKES.get(cloud, {})).read("README.md").split())
-    names = {"aws": "AWS", "azure": "Azure"}
-    assert f"**Not in yet:** launching a training on {names[cloud]}." in readme
+def test_says_plainly_that_launching_is_not_in_yet_on_azure(bake) -> None:
+    readme = " ".join(bake(**BAKES["azure"]).read("README.md").split())
+    assert "**Not in yet:** launching a training on Azure." in readme
+
+
+def test_a_push_launches_on_a_backend_that_the_project_has(bake) -> None:
+    for cloud, backend, other in (("gcp", "vertex", "sagemaker"), ("aws", "sagemaker", "vertex")):
+        project = bake(**BAKES.get(cloud, {}))
+        workflow = project.read(".github/workflows/train.yml")
+        assert f"cloud={backend}" in workflow
+        assert other not in workflow
+        assert project.has_file(f"configs/cloud/{backend}.yaml")
 
 
 @pytest.mark.parametrize(

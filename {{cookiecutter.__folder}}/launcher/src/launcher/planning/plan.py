@@ -231,10 +231,10 @@ def _refuse_what_stays_here(config: DictConfig) -> None:
     if Path(folder).is_absolute() or ".." in Path(folder).parts:
         raise UserError(f"data.folder={folder} is on this machine only; give a folder below data/.")
     if not cloud.bucket and cloud.backend != "local":
-        raise UserError("cloud.bucket=null would lose the results; give cloud.bucket=gs://...")
+        raise UserError("cloud.bucket=null would lose the results; give the address of a bucket.")
     if config.trainer.compile and cloud.machine != "process" and not _image_has_compiler():
         raise UserError(
-            "trainer.compile=true needs a C compiler, and the image has none: let the Dockerfile's last stage "
+            f"trainer.compile={config.trainer.compile} needs a C compiler, and the image has none: let the Dockerfile's last stage "
             "install gcc and libc6-dev, or leave it out."
         )
     if cloud.bucket and source and "://" not in str(source):
