@@ -79,6 +79,8 @@ def fits(value: Any, shape: Shape, where: str) -> None:
     if isinstance(value, str | list):
         assert len(value) <= limits.get("max", len(value)), where
         assert len(value) >= limits.get("min", 0), where
+    if isinstance(value, int) and not isinstance(value, bool):
+        assert limits.get("min", value) <= value <= limits.get("max", value), f"{where}: {value}"
     if isinstance(value, str):
         assert value in (getattr(shape, "enum", None) or [value]), f"{where}: {value}"
         assert re.fullmatch(limits.get("pattern", ".*"), value, re.DOTALL), f"{where}: {value}"
