@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
+from collections.abc import Callable
 from importlib.resources import as_file, files
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import UserError
@@ -14,7 +17,7 @@ from ..providers import folder
 
 
 def main() -> None:
-    """Run what is typed; settings are environment variables, as the heads of the scripts say."""
+    """Run what is typed; settings are environment variables, as the heads of the scripts and modules say."""
     parser = argparse.ArgumentParser(prog="cloud", description=(__doc__ or "").split(": ")[1])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
@@ -41,13 +44,17 @@ def main() -> None:
 
 
 def run(command: str) -> None:
-    """Become the script `setup/<command>` of the project's cloud.
+    """Become the script `setup/<command>` of the project's cloud, or call that function of its module `setup`.
 
     Raises:
         UserError: this cloud has none yet, or there is no bash.
     """
     here = project()
     where = folder(here.cloud)
+    if function := _function(where, command):
+        os.chdir(here.root)
+        function()
+        return
     if not where or not (script := files(where) / "setup" / command).is_file():
         raise UserError(f"There is no `cloud {command}` for {here.cloud} yet.")
     os.chdir(here.root)
@@ -65,6 +72,13 @@ def run(command: str) -> None:
             os.execvpe("bash", ["bash", str(shown)], {**os.environ, **names})  # noqa: S606 - it takes our place
         except OSError as error:
             raise UserError(f"bash cannot be started ({error}); install it.") from error
+
+
+def _function(where: str, command: str) -> Callable[[], None] | None:
+    """Give what a provider's module `setup` has for a command; None where scripts do it, or nothing."""
+    if not where or not find_spec(f"{where}.setup"):
+        return None
+    return getattr(importlib.import_module(f"{where}.setup"), command, None)
 
 
 def _regions() -> list[str]:
