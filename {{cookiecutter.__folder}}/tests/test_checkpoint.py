@@ -8,7 +8,11 @@ import pytest
 import torch
 from launcher import UserError
 
-from {{ cookiecutter.package_name }}.training.checkpoint import FORMAT, CheckpointStore, load_checkpoint
+from {{ cookiecutter.package_name }}.training.checkpoint import (
+    FORMAT,
+    CheckpointStore,
+    load_checkpoint,
+)
 
 
 def store_with(folder, *steps, keep=2):
