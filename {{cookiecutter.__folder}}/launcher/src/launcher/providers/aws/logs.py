@@ -1,31 +1,39 @@
-"""Lines of CloudWatch Logs, where both services write what a container prints."""
+"""Lines of CloudWatch Logs, page by page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
 
 from ..errors import MissingError
 from . import auth as aws
 
 
-def lines(region: str, group: str, stream: str) -> Iterator[str]:
-    """Give the lines of one stream, oldest first; none where there is no such stream, or not yet.
+def events(region: str, group: str, prefix: str, since: datetime) -> Iterator[dict[str, Any]]:
+    """Give the events of streams whose names begin alike, in the order of their time; none where there is no log yet.
+
+    Args:
+        since: no line is older; else the whole retention is searched.
 
     Raises:
         ServiceError: they cannot be read.
     """
-    where = {"logGroupName": group, "logStreamName": stream, "startFromHead": True}
-    token: dict[str, str] = {}
-    while True:
-        try:
-            answer = aws.call("logs", "get_log_events", region, **where, **token)
-        except MissingError:
-            return
-        for event in answer.get("events", []):
-            yield str(event.get("message", "")).rstrip("\n")
-        # A page may be empty and not the last one; at the end the same token comes back
-        # (https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html).
-        following = answer.get("nextForwardToken")
-        if not following or following == token.get("nextToken"):
-            return
-        token = {"nextToken": following}
+    start = int(since.timestamp() * 1000)
+    try:
+        yield from aws.pages(
+            "logs",
+            "filter_log_events",
+            "events",
+            region,
+            logGroupName=group,
+            logStreamNamePrefix=prefix,
+            startTime=start,
+        )
+    except MissingError:  # the service makes it with its first line
+        return
+
+
+def message(event: Mapping[str, Any]) -> str:
+    """Give what an event says, without the end of its line."""
+    return str(event.get("message", "")).rstrip("\r\n")
