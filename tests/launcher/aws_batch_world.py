@@ -251,7 +251,12 @@ class BatchWorld:
         """A page may be empty and not the last one."""
         assert (logGroupName, startTime) == ("/aws/batch/job", at(10))
         pages, number = self.lines[logStreamNamePrefix], int(nextToken)
-        events = [{"timestamp": at(11), "message": message} for message in pages[number]]
+        streams = [logStreamNamePrefix, f"{logStreamNamePrefix}-another"]
+        events = [
+            {"timestamp": at(11), "message": message, "logStreamName": stream}
+            for stream in streams
+            for message in pages[number]
+        ]
         more = {"nextToken": f"{number + 1}"} if number + 1 < len(pages) else {}
         return {"events": events, **more}
 

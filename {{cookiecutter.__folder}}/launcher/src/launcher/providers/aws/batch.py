@@ -123,9 +123,10 @@ class Batch(AwsBackend):
         if not (found := self._newest(run_id)):
             return
         group, since = batch_request.LOG_GROUP, batch_state.created(found)
-        for stream in batch_state.streams(found):  # one of each attempt, named whole
+        for stream in batch_state.streams(found):  # one of each attempt
             for event in logs.events(self.region, group, stream, since):
-                yield str(event.get("message", "")).rstrip("\n")
+                if event.get("logStreamName") == stream:  # and not one that only begins so
+                    yield str(event.get("message", "")).rstrip("\n")
 
     def stop(self, run_id: str) -> None:
         found = self._jobs(run_id)
