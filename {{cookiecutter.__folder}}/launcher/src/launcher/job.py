@@ -30,6 +30,12 @@ RUN_OBJECTIVE = "RUN_OBJECTIVE"  # the metric that a trial of a sweep reports
 RUN_DIRECTION = "RUN_DIRECTION"  # maximize or minimize: whether more of it is better
 RUN_RETRY_STATUS = "RUN_RETRY_STATUS"  # with which the container ends where another start may help
 RUN_IDLE_SECONDS = "RUN_IDLE_SECONDS"  # after which a notebook that nobody uses ends
+RUN_DISK = "RUN_DISK"  # folder for data and results, where the project's own has no room for them
+RUN_MORE = "RUN_MORE"  # URI of arguments and variables that a service does not take in a job itself
+
+# What a service that tunes a training hands over and looks for, where it knows neither arguments nor a file for results.
+ARGUMENTS = "launcher.arguments"  # name of the setting that holds the arguments, as JSON
+OBJECTIVE_LINE = "sweep objective="  # so begins what a trial prints of each validation
 
 # Labels that the provider keeps with whatever was made for a run, beside those of the configuration. They alone tell
 # what is this project's, and how long it may be there: the record may be missing.

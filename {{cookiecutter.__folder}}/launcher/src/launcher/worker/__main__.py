@@ -7,14 +7,19 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..job import (
+    EXIT_FINAL,
     EXIT_PREEMPTED,
     EXIT_RETRY,
+    RUN_DISK,
     RUN_IDLE_SECONDS,
     RUN_KIND,
     RUN_RETRY_STATUS,
     Kind,
 )
+from ..storage import StorageUnavailable
+from . import disk, opt_ml
 from .cluster import this_node
+from .more import read_more
 from .notebook import Notebook, idle_seconds
 from .settings import Settings
 from .trial import read_trial
@@ -23,29 +28,55 @@ from .worker import Worker
 
 def main() -> None:
     """Run the worker with the environment and the arguments of this process."""
-    args = [arg for arg in sys.argv[1:] if not arg.startswith("run.id=")]
     try:
-        trial, args = read_trial(os.environ, args)
-        settings = Settings.read(os.environ)
-        if trial:
-            settings = trial.narrow(settings)
-        node, root = this_node(os.environ, args), Path.cwd()
-        if os.environ.get(RUN_KIND) == Kind.notebook.value:
-            idle = idle_seconds(os.environ.get(RUN_IDLE_SECONDS))
-            worker = Notebook(settings, node, root, idle)
-        else:
-            worker = Worker(settings, node, args, root, trial)
+        worker = make(sys.argv[1:], Path.cwd())
     except UserError as error:
-        sys.exit(str(error))
-    code = service_status(worker.run(), os.environ)
+        code = EXIT_RETRY if isinstance(error, StorageUnavailable) else EXIT_FINAL
+        explain(str(error), code)
+        if code == EXIT_FINAL:
+            sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(service_status(code, os.environ))
+    code = worker.run()
+    explain(worker.reason, code)
     sys.stdout.flush()
-    os._exit(code)  # an upload that hangs must not keep a machine
+    os._exit(service_status(code, os.environ))  # an upload that hangs must not keep a machine
+
+
+def make(words: list[str], root: Path) -> Worker:
+    """Read what this process is to do, and make the environment that it says.
+
+    Raises:
+        UserError: it cannot be understood.
+        StorageUnavailable: part of it is in the bucket, which does not answer.
+    """
+    if opt_ml.JOB in os.environ and words == opt_ml.DEFAULT_ARGUMENTS:
+        words = []
+    env, words = read_more(os.environ, words)
+    os.environ.update(env)
+    args = [word for word in words if not word.startswith("run.id=")]
+    trial, args = read_trial(env, args)
+    settings = Settings.read(env)
+    if trial:
+        settings = trial.narrow(settings)
+    node = this_node(env, args)
+    if folder := env.get(RUN_DISK):
+        disk.move(folder, root)
+    if env.get(RUN_KIND) == Kind.notebook.value:
+        return Notebook(settings, node, root, idle_seconds(env.get(RUN_IDLE_SECONDS)))
+    return Worker(settings, node, args, root, trial)
 
 
 def service_status(code: int, env: Mapping[str, str]) -> int:
     """Give the status with which this process ends: services differ in which of them makes them start it again."""
     again = env.get(RUN_RETRY_STATUS, "")
     return int(again) if code in (EXIT_RETRY, EXIT_PREEMPTED) and again.isdigit() else code
+
+
+def explain(reason: str, code: int) -> None:
+    """Tell a service that shows it why the job failed."""
+    if code and opt_ml.JOB in os.environ:
+        opt_ml.tell_failure(reason, code)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
 from ..project import project
+from . import opt_ml
 
 CLUSTER_SPEC = "CLUSTER_SPEC"  # set by Vertex AI: the addresses of all nodes, and which one this is
 PORT = 29500  # torchrun's own default, where the service names none
 OBSERVED = f"{__package__}.observed"
+HOSTS = (
+    "resourceconfig.json"  # of AWS: the names of all nodes, which one this is, and their network
+)
+NETWORK = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")  # else a library may take another one
+PATIENCE = 300.0  # seconds in which a name has to be known: nodes come up one after the other
+
+
+class NodesApartError(UserError):
+    """The first node cannot be found: another attempt may help."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +38,14 @@ class Node:
         count: how many there are.
         master: host and port of the first.
         processes: how many train on this one.
+        environment: that the training needs to reach the others.
     """
 
     rank: int = 0
     count: int = 1
     master: tuple[str, int] = ("127.0.0.1", PORT)
     processes: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def first(self) -> bool:
@@ -41,6 +55,24 @@ class Node:
     def alone(self) -> bool:
         """Whether one process does it all."""
         return self.count * self.processes == 1
+
+    def find_first(self) -> None:
+        """Wait until the name of the first node is known here.
+
+        Raises:
+            NodesApartError: it is not, for minutes.
+        """
+        until = time.monotonic() + PATIENCE
+        while self.count > 1:
+            try:
+                socket.getaddrinfo(*self.master)
+                return
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise NodesApartError(
+                        f"The first node, {self.master[0]}, cannot be found ({error})."
+                    ) from error
+            time.sleep(1.0)
 
     def command(self, args: list[str]) -> list[str]:
         """Give the command that trains on this node."""
@@ -58,9 +90,11 @@ def this_node(env: Mapping[str, str], args: list[str]) -> Node:
     """Read from the environment which node this is, and count its GPUs.
 
     Raises:
-        UserError: CLUSTER_SPEC is not as Vertex AI writes it.
+        UserError: what the service says of them is not as it writes it.
     """
     processes = 1 if "trainer.device=cpu" in args else max(1, count_gpus(env))
+    if opt_ml.JOB in env:
+        return _among_hosts(processes)
     text = env.get(CLUSTER_SPEC)
     if not text:
         return Node(processes=processes)
@@ -74,6 +108,20 @@ def this_node(env: Mapping[str, str], args: list[str]) -> Node:
         return Node(rank, len(nodes), (host, int(port)), processes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{CLUSTER_SPEC} cannot be understood ({error!r}): {text}") from error
+
+
+def _among_hosts(processes: int) -> Node:
+    found = opt_ml.config(HOSTS)
+    if found is None:
+        return Node(processes=processes)
+    try:
+        hosts = sorted(str(host) for host in found["hosts"])
+        rank = hosts.index(found["current_host"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{HOSTS} cannot be understood ({error!r}): {found}") from error
+    network = found.get("network_interface_name") if len(hosts) > 1 else None
+    environment = {name: str(network) for name in NETWORK} if network else {}
+    return Node(rank, len(hosts), (hosts[0], PORT), processes, environment)
 
 
 def gpus_and_driver() -> str:

@@ -1,16 +1,12 @@
 """One trial of a sweep: a run of its own, with settings that the service has chosen and a result that it is told.
 
-Vertex AI starts the same container for each trial, says which one it is by CLOUD_ML_TRIAL_ID, and appends the settings
-to the arguments as --name=value. It reads the objective from a file, one JSON object a line, as its library
-`cloudml-hypertune` writes it.
+A service starts the same container for each trial; what it says to it, and how, is in `tuning.py`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +17,7 @@ from ..job import RUN_DIRECTION, RUN_ID, RUN_KIND, RUN_OBJECTIVE, RUN_OUTPUT, Ki
 from ..records import CURVES, RUN, TRIALS
 from ..storage import read_text, write_text
 from .settings import Settings
-
-TRIAL_ID, METRIC_FILE = "CLOUD_ML_TRIAL_ID", "CLOUD_ML_HP_METRIC_FILE"
-USUAL_METRIC_FILE = "/tmp/hypertune/output.metrics"  # noqa: S108 - the service looks for it there
-MOST_MEASUREMENTS = 100  # the newest; the library keeps no more either
-SETTING = re.compile(r"--(?P<name>[A-Za-z_]\w*(?:[./][A-Za-z_]\w*)*)(?:=(?P<value>.*))?", re.DOTALL)
-WHOLE = re.compile(r"(-?\d+)\.0+")
+from .tuning import Channel, given
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,7 @@ class Trial:
         objective: the metric to report.
         direction: maximize or minimize.
         settings: what the service has chosen, by name.
-        metric_file: where the service reads the objective.
+        channel: where the service looks for the objective.
     """
 
     sweep: str
@@ -49,7 +40,7 @@ class Trial:
     objective: str
     direction: str
     settings: dict[str, str]
-    metric_file: Path
+    channel: Channel
 
     @property
     def run_id(self) -> str:
@@ -92,20 +83,7 @@ class Trial:
             measured.append((measured[-1][0] + 1, kept))
         if not measured:
             return None
-        now = time.time()
-        lines = [
-            {
-                "global_step": str(step),
-                self.objective: str(value),
-                "timestamp": now,
-                "trial": str(self.number),
-            }
-            for step, value in measured[-MOST_MEASUREMENTS:]
-        ]
-        self.metric_file.parent.mkdir(parents=True, exist_ok=True)
-        # In place: who has the file open already would not see one that took its name.
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        self.metric_file.write_text(text, encoding="utf-8")
+        self.channel.tell(self.number, self.objective, measured)
         return measured[-1]
 
     def result(self, folder: Path) -> float:
@@ -160,40 +138,18 @@ def read_trial(env: Mapping[str, str], args: Sequence[str]) -> tuple[Trial | Non
     """
     if env.get(RUN_KIND) != Kind.sweep.value:
         return None, list(args)
-    number, objective = env.get(TRIAL_ID, ""), env.get(RUN_OBJECTIVE, "")
-    if not number.isdigit() or not objective:
+    said, objective = given(env, args), env.get(RUN_OBJECTIVE, "")
+    if not said.trial.isdigit() or not objective:
         raise UserError(
-            f"A trial of a sweep needs {TRIAL_ID} and {RUN_OBJECTIVE}; there are {number!r} and {objective!r}."
+            f"A trial of a sweep needs {said.source} and {RUN_OBJECTIVE}; there are {said.trial!r} and {objective!r}."
         )
-    settings, overrides = _split(args)
     trial = Trial(
         sweep=env.get(RUN_ID, ""),
-        number=int(number),
+        number=int(said.trial),
         home=(env.get(RUN_OUTPUT) or "").rstrip("/") or None,
         objective=objective,
         direction=env.get(RUN_DIRECTION, "maximize"),
-        settings=settings,
-        metric_file=Path(env.get(METRIC_FILE) or USUAL_METRIC_FILE),
+        settings=said.settings,
+        channel=said.channel,
     )
-    return trial, [*overrides, *(f"{name}={value}" for name, value in settings.items())]
-
-
-def _split(args: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Part what the service has appended, as --name=value or --name value, from the training's overrides."""
-    settings: dict[str, str] = {}
-    overrides: list[str] = []
-    left = list(args)
-    while left:
-        word = left.pop(0)
-        if not word.startswith("--"):
-            overrides.append(word)
-            continue
-        found = SETTING.fullmatch(word)
-        value = found["value"] if found else None
-        if found and value is None and left:
-            value = left.pop(0)
-        if not found or not value:
-            raise UserError(f"The service gave {word}, which is no setting with a value.")
-        whole = WHOLE.fullmatch(value)  # settings that take whole numbers take no 16.0
-        settings[found["name"]] = whole[1] if whole else value
-    return settings, overrides
+    return trial, [*said.overrides, *(f"{name}={value}" for name, value in said.settings.items())]

@@ -21,7 +21,7 @@ from ..job import EXIT_FINAL, EXIT_RETRY, EXIT_STOPPED, State
 from ..records import CURVES, LOCAL_HOME, LOG, RUN
 from ..storage import StorageUnavailable, fetch, read_text
 from .attempts import Attempts
-from .cluster import Node, gpus_and_driver
+from .cluster import Node, NodesApartError, gpus_and_driver
 from .log import WorkerLog
 from .observed import NOTE, read_note
 from .overlay import lay
@@ -84,7 +84,7 @@ class Worker:
             if settings.output
             else None
         )
-        self.number = 0
+        self.number, self.reason = 0, ""  # of this attempt, and why it ended
         self._child: subprocess.Popen[str] | None = None
         self._signal: int | None = None
         self._starting = self._saving = self._expired = self._gave_up = False
@@ -103,7 +103,7 @@ class Worker:
             return self._train(env)
         except Interrupted:
             return self._end(128 + (self._signal or signal.SIGTERM), "the machine is taken away")
-        except StorageUnavailable as error:
+        except (StorageUnavailable, NodesApartError) as error:
             return self._retry(str(error))
         except UserError as error:
             return self._final(State.failed, str(error))
@@ -163,7 +163,8 @@ class Worker:
             step = self.mirror.restore()
             what = "nothing to restore" if step is None else f"restored step {step}"
             self.log.say(f"{what} from {self.settings.output}")
-        return env | secrets
+        self.node.find_first()
+        return env | secrets | dict(self.node.environment)
 
     def _train(self, env: dict[str, str]) -> int:
         left = self.attempts.seconds_left()
@@ -262,7 +263,7 @@ class Worker:
 
     def _final(self, state: State, reason: str) -> int:
         """Another attempt would not help: say so to it, whichever node sees it first."""
-        self._saving = True
+        self._saving, self.reason = True, reason
         self.log.say(f"{state.value}: {reason}")
         trouble = self._publish_what_can_be()
         try:
@@ -275,7 +276,7 @@ class Worker:
 
     def _retry(self, reason: str) -> int:
         """Another attempt may help, unless this was the last."""
-        self._saving = True
+        self._saving, self.reason = True, reason
         outcome = None
         if self.number:
             self._publish_what_can_be()
@@ -312,7 +313,7 @@ class Worker:
         return None
 
     def _end(self, code: int, why: str) -> int:
-        self._saving = True
+        self._saving, self.reason = True, self.reason or why
         self.log.say(f"{why} (status {code})")
         trouble = self._publish_what_can_be() if self.number else None
         try:

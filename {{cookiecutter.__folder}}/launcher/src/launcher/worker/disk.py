@@ -1,0 +1,31 @@
+"""Data and results on the disk that has room for them, where the project's folder is on a small one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ..errors import UserError
+from ..records import LOCAL_HOME
+
+LARGE = ("data", LOCAL_HOME, ".dvc/cache")
+
+
+def move(disk: str, root: Path) -> None:
+    """Put links to folders of `disk` where the project has what is large; what is there already goes along.
+
+    Raises:
+        UserError: the disk or the project's folder cannot be written to.
+    """
+    for name in LARGE:
+        here, there = root / name, Path(disk, name)
+        if here.is_symlink() or not here.parent.is_dir():  # a project need not have DVC
+            continue
+        try:
+            there.mkdir(parents=True, exist_ok=True)
+            if here.is_dir():
+                shutil.copytree(here, there, symlinks=True, dirs_exist_ok=True)
+                shutil.rmtree(here)
+            here.symlink_to(there)
+        except OSError as error:
+            raise UserError(f"{here} cannot be moved to {there} ({error}).") from error
