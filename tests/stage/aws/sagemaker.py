@@ -103,6 +103,7 @@ class SageMaker:
         for tuning in self.tunings.values():
             for job in tuning.advance():
                 self.jobs[tuning.region, job.name] = job
+            tuning.note()
 
     # The service
 
@@ -168,10 +169,12 @@ class SageMaker:
 
     def _search(self, call: Call) -> dict[str, Any]:
         call.require("sagemaker:Search", "*")
-        if call.given["Resource"] != "TrainingJob":
+        resource = call.given["Resource"]
+        kinds: dict[str, Any] = {"TrainingJob": self.jobs, "HyperParameterTuningJob": self.tunings}
+        if resource not in kinds:
             raise AwsError("NotImplemented", "Search for other things is not part of the stand-in.", 501)
         moment = self._clock.now() - INDEX_LAG
-        seen = [job.seen(moment) for (region, _), job in self.jobs.items() if region == call.region]
+        seen = [job.seen(moment) for (region, _), job in kinds[resource].items() if region == call.region]
         wanted = call.given.get("SearchExpression", {})
         found = [one for one in seen if one and search.fits(wanted, one)]
         found.sort(
@@ -182,7 +185,7 @@ class SageMaker:
             one.pop("RemoteDebugConfig", None)  # a TrainingJob has fewer members than Describe's answer
             one.pop("InfraCheckConfig", None)
         shown, more = page(found, call.given, 100)
-        return {"Results": [{"TrainingJob": one} for one in shown]} | more
+        return {"Results": [{resource: one} for one in shown]} | more
 
     def _add_tags(self, call: Call) -> dict[str, Any]:
         job = self._tagged(call, "AddTags")
@@ -238,6 +241,7 @@ class SageMaker:
         if job.state != "InProgress":
             raise invalid(f"The request was rejected because the tuning job is in status {job.state}.")
         job.stop()
+        job.note()
         return {}
 
     def _list_hyper_parameter_tuning_jobs(self, call: Call) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class TuningJob:
         self.tuned: dict[str, dict[str, str]] = {}
         self._random = random.Random(self.config.get("RandomSeed", self.name))
         self._proposals = self._proposed()
+        self._history: list[tuple[float, dict[str, Any]]] = []
+        self.note()
 
     @property
     def metric(self) -> str:
@@ -52,6 +54,18 @@ class TuningJob:
 
     def touched(self) -> None:
         self.modified = self._clock.now()
+        self.note()
+
+    def note(self) -> None:
+        """Keeps for Search's index what is said now, which the index will know later."""
+        said = self.described() | {"Tags": self.tag_list()}
+        if not self._history or self._history[-1][1] != said:
+            self._history.append((self._clock.now(), said))
+
+    def seen(self, moment: float) -> dict[str, Any] | None:
+        """What an index knows that was made at a moment; None where it does not know the job."""
+        known = [said for then, said in self._history if then <= moment]
+        return known[-1] if known else None
 
     def tag_list(self) -> list[dict[str, str]]:
         return [{"Key": key, "Value": value} for key, value in self.tags.items()]
