@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ...errors import UserError
 from ...job import RUN_DIRECTION, RUN_KIND, Job, Kind, Parameter, Search
+from ..choices import word
 
 COLLECTION = "hyperparameterTuningJobs"
 ALGORITHMS = {"random": "RANDOM_SEARCH", "grid": "GRID_SEARCH"}  # without one it is Bayesian
@@ -52,7 +52,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     ):
         return {**name, "discreteValueSpec": {"values": list(choices)}}
     if choices:
-        return {**name, "categoricalValueSpec": {"values": [_word(each) for each in choices]}}
+        return {**name, "categoricalValueSpec": {"values": [word(each) for each in choices]}}
     scale = {"scaleType": "UNIT_LOG_SCALE" if parameter.log else "UNIT_LINEAR_SCALE"}
     if parameter.integer:
         # int64, which is a string in the API's JSON
@@ -63,25 +63,6 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "doubleValueSpec": {"minValue": parameter.low, "maxValue": parameter.high},
         **scale,
     }
-
-
-def _word(value: Any) -> str:
-    """Give a choice as Hydra reads it, when the trial types it as name=value."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        if OverridesParser.create().parse_override(f"name={value}").value() == value:
-            return value
-    except HydraException:
-        pass
-    if "'" in value or "\\" in value:
-        raise UserError(
-            f"The choice {value!r} cannot be handed to a trial; leave quotes and backslashes out."
-        )
-    return f"'{value}'"
 
 
 def is_trial(job: Mapping[str, Any]) -> bool:
