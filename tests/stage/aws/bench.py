@@ -81,3 +81,34 @@ SPOT: dict[str, Any] = {
     "EnableManagedSpotTraining": True,
     "StoppingCondition": {"MaxRuntimeInSeconds": 7200, "MaxWaitTimeInSeconds": 36000},
 }
+
+
+def places(world: World, name: str, machines: list[str], maxvCpus: int = 16, **queue: Any) -> None:  # noqa: N803
+    """Makes a compute environment on spot, and a queue, both of this name."""
+    iam, ec2, batch = (client(world, service) for service in ("iam", "ec2", "batch"))
+    if "machine" not in {
+        one["InstanceProfileName"] for one in iam.list_instance_profiles()["InstanceProfiles"]
+    }:
+        role(world, "machine", "ec2.amazonaws.com")
+        iam.create_instance_profile(InstanceProfileName="machine")
+        iam.add_role_to_instance_profile(InstanceProfileName="machine", RoleName="machine")
+    group = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])
+    batch.create_compute_environment(
+        computeEnvironmentName=name,
+        type="MANAGED",
+        computeResources={
+            "type": "SPOT",
+            "allocationStrategy": "SPOT_PRICE_CAPACITY_OPTIMIZED",
+            "bidPercentage": 70,
+            "minvCpus": 0,
+            "maxvCpus": maxvCpus,
+            "instanceTypes": machines,
+            "subnets": [one["SubnetId"] for one in ec2.describe_subnets()["Subnets"]],
+            "securityGroupIds": [group["SecurityGroups"][0]["GroupId"]],
+            "instanceRole": f"arn:aws:iam::{ACCOUNT}:instance-profile/machine",
+        },
+        tags={"project": "demo"},
+    )
+    world.pass_time(60)
+    order = [{"order": 1, "computeEnvironment": name}]
+    batch.create_job_queue(jobQueueName=name, priority=1, computeEnvironmentOrder=order, **queue)

@@ -3,6 +3,7 @@
 import io
 import logging
 import threading
+import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -72,6 +73,7 @@ class Server:
     Args:
         own: the stand-ins by service; moto answers for the others.
         before: called with each call that goes on to moto.
+        broken: faults of the stage itself.
     """
 
     clock: Clock
@@ -80,6 +82,7 @@ class Server:
     own: Mapping[str, Service] = field(default_factory=dict)
     before: Callable[[Call], None] = lambda _: None
     asked: list[Call] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
     extra: dict[str, Callable[[Raw], Reply]] = field(default_factory=dict)
     _faults: list[Fault] = field(default_factory=list)
     _moto: Any = field(default_factory=lambda: DomainDispatcherApplication(create_backend_app))
@@ -133,6 +136,13 @@ class Server:
             return self._serve(service, region, raw, environ, name)
         except AwsError as refusal:
             return wire.encode_error(_model_of(service, raw), refusal, name)
+        except LostAnswerError:
+            raise
+        except Exception:
+            # A fault of the stage: it is shown where it happens, and again at the end of the world.
+            self.broken.append(traceback.format_exc())
+            error = AwsError("StageFailure", self.broken[-1], 500)
+            return wire.encode_error(_model_of(service, raw), error, name)
 
     def _serve(self, service: str, region: str, raw: Raw, environ: dict[str, Any], name: str) -> Reply:
         unsigned = service == "sts" and raw.form.get("Action") == "AssumeRoleWithWebIdentity"
@@ -157,7 +167,7 @@ class Server:
         operation, given = wire.decode(_model_of(service, raw), raw)
         call = Call(service, operation.name, region, given, session, self.people)
         fault = self._record(call)
-        check(operation, given)
+        check(operation, given, "ClientException" if service == "batch" else "ValidationException")
         answer = mine(call)
         check_answer(operation, answer)
         if fault:

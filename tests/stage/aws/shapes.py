@@ -42,17 +42,17 @@ def pattern(text: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
-def check(operation: Any, given: dict[str, Any]) -> None:
+def check(operation: Any, given: dict[str, Any], code: str = "ValidationException") -> None:
     """Refuses a request that the model does not allow, with the words of the services' own validation.
 
     Raises:
-        AwsError: ValidationException with each problem.
+        AwsError: with each problem, and the code that the service has for it.
     """
     shape = operation.input_shape
     problems = list(_problems(shape, given, "", True)) if shape else []
     if problems:
         count = f"{len(problems)} validation error{'s' if len(problems) > 1 else ''} detected"
-        raise AwsError("ValidationException", f"{count}: {'; '.join(problems)}")
+        raise AwsError(code, f"{count}: {'; '.join(problems)}")
 
 
 def check_answer(operation: Any, answer: dict[str, Any]) -> None:

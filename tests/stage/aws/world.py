@@ -5,17 +5,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from moto.core.base_backend import BackendDict
 from moto.core.config import default_user_config
 from moto.core.model_instances import reset_model_data
+from moto.iam.models import SERVICE_NAME_CONVERSION
 
 from stage.aws import images
+from stage.aws.batch import Batch
+from stage.aws.batch_formation import leads_to
 from stage.aws.clock import Clock
 from stage.aws.people import ACCOUNT, People, Session
 from stage.aws.quotas import Quotas
 from stage.aws.sagemaker import SageMaker
 from stage.aws.server import Call, Server, serving
+from stage.aws.shapes import check, model
 from stage.aws.sts import Sts
 from stage.aws.tokens import Issuer
 
@@ -32,7 +37,7 @@ class World:
         clock: the services' own time.
         people: keys that were given out.
         github: signs identity tokens as GitHub does.
-        sagemaker, quotas: the stand-ins.
+        sagemaker, batch, quotas: the stand-ins.
         server: faults (`fail`, `lose`, `heal`).
     """
 
@@ -43,7 +48,9 @@ class World:
         self.github = Issuer(self.clock)
         self.quotas = Quotas(region)
         self.sagemaker = SageMaker(self.clock, self.quotas)
+        self.batch = Batch(self.clock, self.quotas)
         own: dict[str, Any] = {
+            "batch": self.batch,
             "sagemaker": self.sagemaker,
             "servicequotas": self.quotas,
             "sts": Sts(self.clock, self.people, self.github),
@@ -86,6 +93,14 @@ class World:
         """Lets time pass for all services."""
         self.clock.pass_time(seconds)
 
+    def form(self, operation: str, region: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Calls AWS Batch as CloudFormation does, which here may do everything; "settle" waits for an environment."""
+        if operation == "settle":
+            self.batch.places.settle(parameters["arn"])
+            return {}
+        check(model("batch").operation_model(operation), parameters, "ClientException")
+        return self.batch(Call("batch", operation, region, parameters, self.people.admin, self.people))
+
     def fail(self, service: str, operation: str, code: str = "ServiceUnavailable", **how: Any) -> None:
         """Has the next calls of an operation refused; see `Server.fail`."""
         self.server.fail(service, operation, code, **how)
@@ -110,8 +125,11 @@ def serve(folder: Path, region: str = REGION, port: int = 0) -> Iterator[World]:
         default_user_config["iam"] = {"load_aws_managed_policies": True}
         _forget()
         world = World(folder, region)
-        with serving(world.server, port) as world.url:
+        # The role's real name; moto's ends with "Forbatch".
+        named = mock.patch.dict(SERVICE_NAME_CONVERSION, {"batch": "Batch"})
+        with named, leads_to(world.form), serving(world.server, port) as world.url:
             yield world
+        assert not world.server.broken, world.server.broken[0]
     finally:
         default_user_config["iam"] = before
         _forget()
