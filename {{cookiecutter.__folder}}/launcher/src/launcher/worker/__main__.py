@@ -38,7 +38,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(service_status(code, os.environ))
     code = worker.run()
-    explain(worker.reason, code)
+    explain(worker.log.masked(worker.reason), code)
     sys.stdout.flush()
     os._exit(service_status(code, os.environ))  # an upload that hangs must not keep a machine
 

@@ -38,11 +38,15 @@ class WorkerLog:
         """Say something of the worker's own."""
         self.write(f"worker: {line}")
 
+    def masked(self, text: str) -> str:
+        """Give a text without what is hidden."""
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
+
     def write(self, line: str) -> None:
         """Write one line."""
-        for secret in self._secrets:
-            line = line.replace(secret, HIDDEN)
-        line = line.rstrip("\r\n") + "\n"
+        line = self.masked(line).rstrip("\r\n") + "\n"
         with self._lock:
             with contextlib.suppress(OSError, ValueError):  # whoever read it may leave; we go on
                 print(line, end="", flush=True)

@@ -229,7 +229,8 @@ class Finder:
             return job
         arn = job.said[TUNING.arn]
         known = {name: each for name, each in index.items() if each.get("TuningJobArn") == arn}
-        if not job.has_ended or len(known) != tuning.count(job.said):
+        over = all(map(states.has_ended, known.values()))
+        if not (job.has_ended and over and len(known) == tuning.count(job.said)):
             listed = aws.pages(
                 *(SERVICE, "list_training_jobs_for_hyper_parameter_tuning_job"),
                 *("TrainingJobSummaries", self.region),

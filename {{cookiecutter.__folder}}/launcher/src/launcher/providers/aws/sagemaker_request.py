@@ -33,9 +33,7 @@ DISK = "/tmp/run"  # noqa: S108 - nobody else is on the machine
 # "If the use of security-sensitive credentials are detected, SageMaker will reject your training job request" (boto3's
 # own reference, until 2024). By what it detects them is not documented: here whatever has the form of AWS's keys, and the
 # digest of a commit has as many characters as one.
-KEY = re.compile(
-    r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+=]{40}(?![A-Za-z0-9/+=])|(?:AKIA|ASIA)[A-Z0-9]{16}"
-)
+KEY = re.compile(r"(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])|(?:AKIA|ASIA)[A-Z0-9]{16}")
 MORE = "arguments.json"  # in the run's folder
 
 
