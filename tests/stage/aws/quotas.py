@@ -1,5 +1,6 @@
 """A strict stand-in for Service Quotas, and what a new account has."""
 
+import functools
 import hashlib
 import math
 from typing import Any
@@ -32,6 +33,31 @@ def training_quota(machine: str, spot: bool) -> str:
     return f"{machine} for {'spot ' if spot else ''}training job usage"
 
 
+@functools.cache
+def _all(service: str) -> tuple[dict[str, Any], ...]:
+    """All quotas of a service with their defaults."""
+    if service == "ec2":
+        pairs = [(code, name, EC2_DEFAULT.get(code, 0.0)) for code, name in EC2.values()]
+    elif service == "sagemaker":
+        pairs = []
+        for machine in types().values():
+            for spot in (False, True):
+                name = training_quota(f"ml.{machine.name}", spot)
+                code = "L-" + hashlib.sha256(name.encode()).hexdigest()[:8].upper()
+                pairs.append((code, name, 0.0 if machine.gpus else CPUS))
+    else:
+        raise AwsError("NoSuchResourceException", f"The service {service} does not exist.")
+    names = ("ServiceCode", "QuotaCode", "QuotaName", "Value")
+    return tuple(dict(zip(names, (service, *pair), strict=True)) for pair in pairs)
+
+
+@functools.cache
+def _named() -> dict[str, dict[str, Any]]:
+    """All quotas by code and by name."""
+    quotas = (*_all("sagemaker"), *_all("ec2"))
+    return {one[key]: one for one in quotas for key in ("QuotaCode", "QuotaName")}
+
+
 class Quotas:
     """The service, for all regions.
 
@@ -47,47 +73,19 @@ class Quotas:
 
     def set(self, what: str, value: float, region: str = "") -> None:
         """Sets a quota by its code or name, such as "ml.g5.xlarge for training job usage"."""
-        known = {
-            one[key]
-            for one in self._all("sagemaker") + self._all("ec2")
-            for key in ("QuotaCode", "QuotaName")
-        }
-        if what not in known:
+        if what not in _named():
             raise KeyError(f"There is no quota {what}.")
         self.values[region or self.region, what] = value
 
     def value(self, what: str, region: str) -> float:
         """What a region has of a quota, by its code or name."""
-        found = [
-            one
-            for one in self._all("sagemaker") + self._all("ec2")
-            if what in (one["QuotaCode"], one["QuotaName"])
-        ]
-        return self._value(found[0], region) if found else 0.0
+        return self._value(_named()[what], region) if what in _named() else 0.0
 
     def _value(self, quota: dict[str, Any], region: str) -> float:
         for key in (quota["QuotaCode"], quota["QuotaName"]):
             if (region, key) in self.values:
                 return self.values[region, key]
         return quota["Value"]
-
-    def _all(self, service: str) -> list[dict[str, Any]]:
-        """All quotas of a service with their defaults."""
-        if service == "ec2":
-            pairs = [(code, name, EC2_DEFAULT.get(code, 0.0)) for code, name in EC2.values()]
-        elif service == "sagemaker":
-            pairs = []
-            for machine in types().values():
-                for spot in (False, True):
-                    name = training_quota(f"ml.{machine.name}", spot)
-                    code = "L-" + hashlib.sha256(name.encode()).hexdigest()[:8].upper()
-                    pairs.append((code, name, 0.0 if machine.gpus else CPUS))
-        else:
-            raise AwsError("NoSuchResourceException", f"The service {service} does not exist.")
-        return [
-            {"ServiceCode": service, "QuotaCode": code, "QuotaName": name, "Value": value}
-            for code, name, value in pairs
-        ]
 
     def __call__(self, call: Call) -> dict[str, Any]:
         given = call.given
@@ -118,7 +116,7 @@ class Quotas:
         }
 
     def _list(self, call: Call) -> dict[str, Any]:
-        quotas = self._all(call.given["ServiceCode"])
+        quotas = _all(call.given["ServiceCode"])
         start = int(call.given.get("NextToken", "0"))
         size = call.given.get("MaxResults", 100)  # at most 100, by the model
         shown = {"Quotas": [self._shown(call, one) for one in quotas[start : start + size]]}
@@ -126,7 +124,7 @@ class Quotas:
 
     def _get(self, call: Call) -> dict[str, Any]:
         code = call.given["QuotaCode"]
-        found = [one for one in self._all(call.given["ServiceCode"]) if one["QuotaCode"] == code]
+        found = [one for one in _all(call.given["ServiceCode"]) if one["QuotaCode"] == code]
         if not found:
             raise AwsError(
                 "NoSuchResourceException", "The request failed because the specified quota does not exist."

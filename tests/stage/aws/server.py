@@ -2,6 +2,7 @@
 
 import io
 import logging
+import socket
 import threading
 import traceback
 import uuid
@@ -117,8 +118,8 @@ class Server:
             with self.clock.lock:
                 reply = self._answer(raw, environ)
         except LostAnswerError:
-            _hang_up(environ)
-            return []
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionAbortedError from None  # which the server takes for a client that has gone
         words = {200: "OK", 206: "Partial Content", 304: "Not Modified", 404: "Not Found"}
         headers = [*reply.headers.items(), ("Date", formatdate(self.clock.now(), usegmt=True))]
         start_response(f"{reply.status} {words.get(reply.status, 'Status')}", headers)
@@ -138,7 +139,7 @@ class Server:
             return wire.encode_error(_model_of(service, raw), refusal, name)
         except LostAnswerError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001
             # A fault of the stage: it is shown where it happens, and again at the end of the world.
             self.broken.append(traceback.format_exc())
             error = AwsError("StageFailure", self.broken[-1], 500)
@@ -233,10 +234,6 @@ def _read(environ: dict[str, Any]) -> Raw:
     return Raw(environ["REQUEST_METHOD"], path, query, headers, body)
 
 
-def _hang_up(environ: dict[str, Any]) -> None:
-    environ["werkzeug.socket"].close()
-
-
 class _Handler(MotoRequestHandler):
     def send_response(self, code: int, message: str | None = None) -> None:
         """Without the Date of this machine's clock, which the standard library adds."""
@@ -244,12 +241,6 @@ class _Handler(MotoRequestHandler):
 
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         """Be silent: tests read the recorded calls."""
-
-    def handle_one_request(self) -> None:
-        try:
-            super().handle_one_request()
-        except (ConnectionError, OSError, ValueError):
-            self.close_connection = True  # the answer was lost, or the client has gone
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 moto's AssumeRoleWithWebIdentity takes any token for any role, even for one that does not exist.
 """
 
-import datetime
 import json
 import re
 from typing import Any
@@ -90,13 +89,12 @@ class Sts:
         self, given: dict[str, Any], claims: dict[str, Any], role: Any, name: str, seconds: float
     ) -> dict[str, Any]:
         keys = self._people.session(role.arn, name, seconds)
-        end = datetime.datetime.fromtimestamp(keys.expires, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "Credentials": {
                 "AccessKeyId": keys.access_key,
                 "SecretAccessKey": keys.secret,
                 "SessionToken": keys.token,
-                "Expiration": end,
+                "Expiration": keys.expires,
             },
             "SubjectFromWebIdentityToken": claims["sub"],
             "AssumedRoleUser": {"AssumedRoleId": f"{role.id}:{name}", "Arn": keys.arn},

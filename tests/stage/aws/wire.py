@@ -1,5 +1,6 @@
 """The three protocols in which these services speak: JSON by target, JSON by path, and forms answered in XML."""
 
+import datetime
 import functools
 import json
 import re
@@ -148,4 +149,6 @@ def encode_error(service: str, error: AwsError, request_id: str) -> Reply:
 def _xml(value: Any) -> str:
     if isinstance(value, dict):
         return "".join(f"<{name}>{_xml(one)}</{name}>" for name, one in value.items())
+    if isinstance(value, float):  # a moment
+        return datetime.datetime.fromtimestamp(value, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return escape(str(value))
