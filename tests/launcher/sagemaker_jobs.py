@@ -1,9 +1,11 @@
 """Settings and jobs for the tests of the backend of SageMaker, and that backend on a stage."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,3 +101,26 @@ def forget() -> None:
     for each in (auth._client, auth._identity, quotas._coded, quotas._listed):
         each.cache_clear()
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+def emptied(world: aws.World, image: str) -> Any:
+    """The account without any job or log, and the backend in it."""
+    world.sagemaker.jobs.clear()
+    world.sagemaker.tunings.clear()
+    world.clock._now = float(round(time.time()))  # which moto's logs go by
+    world.server.heal()
+    world.server.asked.clear()
+    logs = client(world, "logs")
+    for group in logs.describe_log_groups()["logGroups"]:
+        logs.delete_log_group(logGroupName=group["logGroupName"])
+    return SimpleNamespace(world=world, image=image, sagemaker=world.sagemaker, backend=backend())
+
+
+def submit(stage: Any, **changes: Any) -> str:
+    return stage.backend.submit(job(image=stage.image, **changes)).name
+
+
+def state(stage: Any, run_id: str = "run-1") -> Any:
+    status = stage.backend.status(run_id)
+    assert status
+    return status.state

@@ -148,7 +148,7 @@ class SageMaker(AwsBackend):
             except ServiceError as error:
                 if error.code == TAKEN:
                     # For ever, by the try whose answer was lost, or else by somebody else's job.
-                    if lost and self._finder.named(kind, name):
+                    if lost and self._is_of(kind, name, job.run_id):
                         return self._handle(kind, name)
                     name, lost = self._new_name(job, kind), False
                 elif isinstance(error, UnreachableError):
@@ -158,6 +158,10 @@ class SageMaker(AwsBackend):
                 if not delays:
                     raise
             time.sleep(delays.pop(0))
+
+    def _is_of(self, kind: Jobs, name: str, run_id: str) -> bool:
+        """Tell whether a job is of this run. Not by its tags, which may be seen later than the job itself."""
+        return Found(kind, kind.described(self.region, name), {}).run_id == run_id
 
     def _new_name(self, job: Job, kind: Jobs) -> str:
         return requests.name(job.run_id, secrets.token_hex(requests.TOKEN // 2), kind.longest)
