@@ -4,12 +4,13 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
-
+from {{ cookiecutter.package_name }}.evaluate import write_report
 from {{ cookiecutter.package_name }}.train import train
 from {{ cookiecutter.package_name }}.training import loop
 from {{ cookiecutter.package_name }}.training.checkpoint import CheckpointStore
 from {{ cookiecutter.package_name }}.training.weights import chosen_weights
+from launcher import UserError
+from safetensors.torch import load_file
 
 from .conftest import ALONE, KilledError, kill
 
@@ -54,6 +55,33 @@ def test_a_metric_may_be_the_better_the_larger_it_is(small_config, run_folder, v
     position = train(small_config("monitor.mode=max"), run_folder(), ALONE)
     assert position.best
     assert position.best["epoch"] == 1
+
+
+def test_what_is_no_number_is_never_the_best(small_config, run_folder, validations):
+    nan = float("nan")
+    validations(nan, 0.5, nan)
+    position = train(small_config("trainer.max_epochs=3"), run_folder(), ALONE)
+    assert position.best
+    assert (position.best["epoch"], position.worse) == (2, 1)
+
+
+def test_a_run_whose_metric_never_was_a_number_keeps_the_last_weights_and_is_reported(
+    small_config, run_folder, validations
+):
+    validations(*[float("nan")] * 3)
+    assert train(small_config(), run_folder(), ALONE).best is None
+    write_report(run_folder(), torch.device("cpu"))
+    assert "weights: the last; val/loss never was a number" in run_folder().report.read_text()
+    text = (run_folder().path / "run.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["kept"]["val/loss"] is None
+
+
+def test_a_run_that_has_not_been_validated_has_no_report(small_config, run_folder, interrupt):
+    interrupt(4, kill)
+    with pytest.raises(KilledError):
+        train(small_config(), run_folder(), ALONE)
+    with pytest.raises(UserError, match="has not finished an epoch; train it for longer"):
+        write_report(run_folder(), torch.device("cpu"))
 
 
 def test_training_stops_when_nothing_gets_better(small_config, run_folder, validations):

@@ -5,10 +5,10 @@ import os
 import signal
 
 import pytest
+from {{ cookiecutter.package_name }}.train import train
+from {{ cookiecutter.package_name }}.training.checkpoint import CheckpointStore
 from launcher import UserError
 from safetensors.torch import load_file
-
-from {{ cookiecutter.package_name }}.train import train
 
 from .conftest import ALONE, KilledError, kill
 
@@ -138,6 +138,43 @@ def test_another_run_can_be_continued_longer(small_config, run_folder):
     steps = [line["step"] for line in measured(run_folder("longer"))]
     assert min(steps) > 12
     assert max(steps) == 16
+
+
+def test_a_longer_run_goes_on_at_the_rate_of_its_own_schedule(small_config, run_folder):
+    train(small_config("trainer.log_every=1"), run_folder(), ALONE)
+    longer = ("run.id=longer", "restore.from=test", "trainer.max_epochs=4", "trainer.log_every=1")
+    train(small_config(*longer), run_folder("longer"), ALONE)
+    train(small_config("run.id=whole", *longer[2:]), run_folder("whole"), ALONE)
+    rates = {
+        name: {line["step"]: line["lr"] for line in measured(run_folder(name)) if "lr" in line}
+        for name in ("longer", "whole")
+    }
+    assert rates["longer"] == {step: rates["whole"][step] for step in rates["longer"]}
+    assert min(rates["longer"]) == 13
+
+
+def test_a_schedule_that_was_planned_cannot_be_made_longer(small_config, run_folder):
+    planned = (
+        *("~scheduler.warmup", "~scheduler.final", "+scheduler.max_lr=0.01"),
+        "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR",
+    )
+    train(small_config(*planned), run_folder(), ALONE)
+    longer = ("run.id=longer", "restore.from=test", "trainer.max_epochs=4")
+    with pytest.raises(UserError, match="planned for 12 steps and cannot go on to 16"):
+        train(small_config(*planned, *longer), run_folder("longer"), ALONE)
+
+
+def test_training_does_not_wait_for_a_slow_disk(small_config, run_folder, monkeypatch):
+    saved, save = [], CheckpointStore.save
+
+    def saving(store, step, state):
+        saved.append(step)
+        save(store, step, state)
+
+    monkeypatch.setattr(CheckpointStore, "writing", True)
+    monkeypatch.setattr(CheckpointStore, "save", saving)
+    train(small_config("checkpoint.steps=null", "checkpoint.minutes=0"), run_folder(), ALONE)
+    assert saved == [12]
 
 
 @pytest.mark.parametrize("source", ["test", "runs/test", "runs/test/model.safetensors"])

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from launcher import UserError
-from safetensors.torch import load_file
-
 from {{ cookiecutter.package_name }}.evaluate import write_report
 from {{ cookiecutter.package_name }}.train import train
 from {{ cookiecutter.package_name }}.training.metrics_log import read_metrics
+from launcher import UserError
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from torch import nn
 
 from .conftest import ALONE, SMALL
 
@@ -137,6 +138,24 @@ def test_a_gradient_that_is_no_number_stops_at_its_step_and_is_not_saved(
         train(config, run_folder(), ALONE)
     saved = sorted(path.name[:13] for path in run_folder().checkpoints.iterdir())
     assert saved[-1] == "step-00000002"
+
+
+def test_a_step_that_is_left_out_leaves_no_trace_in_running_statistics(small_config):
+    from {{ cookiecutter.package_name }}.training.step import Stepper
+    from {{ cookiecutter.package_name }}.training.tasks import Classification
+
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
+    settings: Any = OmegaConf.to_object(small_config("trainer.bad_step=skip").trainer)
+    optimizer = torch.optim.SGD(model.parameters())
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    stepper = Stepper(settings, model, Classification(2, {}), optimizer, schedule, ALONE)
+    good = torch.rand(8, 4), torch.zeros(8, dtype=torch.int64)
+    stepper.take(*good)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    stepper.take(torch.full((8, 4), float("nan")), torch.zeros(8, dtype=torch.int64))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    stepper.take(*good)
+    assert not torch.equal(model.state_dict()["0.running_mean"], before["0.running_mean"])
 
 
 @pytest.mark.parametrize("bad", [0, 1])

@@ -1,17 +1,18 @@
 """How batches are read: whatever PyTorch reads, with random numbers that a resumed run has again."""
 
 import random
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.utils.data import Dataset
-
 from PACKAGE.training.batches import Reader, epoch_order, whole_order
 from PACKAGE.training.distributed import Processes
 from PACKAGE.training.trees import call, chunks, map_tensors, samples
+from torch import nn
+from torch.utils.data import Dataset
 
 CPU = torch.device("cpu")
 
@@ -23,7 +24,7 @@ class Noisy(Dataset[Any]):
         return 40
 
     def __getitem__(self, index: int) -> tuple[dict[str, Any], int]:
-        drawn = [random.random(), float(np.random.rand()), float(torch.rand(()))]  # noqa: S311
+        drawn = [random.random(), float(np.random.rand()), float(torch.rand(()))]
         return {"noise": torch.tensor(drawn), "index": index}, index % 2
 
 
@@ -58,6 +59,33 @@ def test_an_epoch_that_is_continued_draws_what_it_would_have(workers):
 def test_no_random_number_comes_twice():
     noise = torch.cat([read().flatten(), read(seed=1).flatten()])
     assert len(noise.unique()) == len(noise)
+
+
+def test_no_two_processes_draw_the_same():
+    def noise(rank):
+        reader = Reader(Plain(), Noisy(), workers=0, device=CPU, seed=0, rank=rank)
+        return torch.cat([inputs["noise"].flatten() for inputs, _ in reader.read([[0, 1], [2, 3]])])
+
+    both = torch.cat([noise(0), noise(1)])
+    assert len(both.unique()) == len(both)
+
+
+def test_an_error_that_nobody_catches_ends_the_program_although_workers_read(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import torch\n"
+        "from PACKAGE.training.batches import Reader\n"
+        "split = [(torch.ones(2), 0)] * 40\n"
+        "reader = Reader(object(), split, workers=2, device=torch.device('cpu'), seed=0)\n"
+        "batches = reader.read([[index] for index in range(40)])\n"
+        "next(batches)\n"
+        "raise RuntimeError('lost')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 1
+    assert "RuntimeError: lost" in done.stderr
 
 
 def test_reading_leaves_the_generators_of_the_training_alone():

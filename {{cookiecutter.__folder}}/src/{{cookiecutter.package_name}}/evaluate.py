@@ -24,19 +24,22 @@ log = logging.getLogger(__name__)
 @program("evaluate")
 def main(config: DictConfig) -> None:
     """Make the report of a run anew."""
-    from .training.distributed import choose_device
+    from .training.distributed import choose_device, set_threads
     from .training.run_folder import RunFolder
 
-    write_report(RunFolder(config.root, config.run), choose_device(config.device))
+    device = choose_device(config.device)
+    set_threads(None, device)
+    write_report(RunFolder(config.root, config.run), device)
 
 
 def write_report(folder: RunFolder, device: torch.device) -> dict[str, float]:
     """Write metrics.json, plots/*.png and report.md, and return the metrics of the test split.
 
     Raises:
-        UserError: the run has no whole checkpoint.
+        UserError: the run has no whole checkpoint, or has not been validated yet.
     """
     from .training.checkpoint import CheckpointStore
+    from .training.distributed import set_matmul_precision
     from .training.metrics_log import read_metrics
     from .training.plots import learning_curves
     from .training.weights import chosen_weights
@@ -46,13 +49,17 @@ def write_report(folder: RunFolder, device: torch.device) -> dict[str, float]:
         raise UserError(
             f"There is no run with checkpoints in {folder.path}; see `ls {folder.path.parent}`."
         )
+    if not state["position"]["history"]:
+        raise UserError(f"Run {folder.id} has not finished an epoch; train it for longer first.")
     config = DictConfig(state["config"])
+    set_matmul_precision(config.trainer.matmul_precision, device)
     metrics, pictures = test(config, chosen_weights(state), device)
     records = read_metrics(folder.metrics_log) or state["position"]["history"]
-    curves = learning_curves(records, state["position"]["best"]["step"])
+    best = state["position"]["best"]
+    curves = learning_curves(records, best and best["step"])
     pictures = {"learning_curves": curves, **pictures}
 
-    folder.write(folder.metrics, json.dumps(metrics, indent=2) + "\n")
+    folder.write_json(folder.metrics, metrics)
     for name, figure in pictures.items():
         save_figure(folder, name, figure)
     folder.write(folder.report, report_text(folder, config, state, metrics, list(pictures)))
@@ -114,14 +121,12 @@ def report_text(
     commit = f"`{run['commit'][:12]}`" if run.get("commit") else "unknown"
     parameters = sum(tensor.numel() for tensor in state["model"].values())
     position, best = state["position"], state["position"]["best"]
-    keeps_best = config.monitor.keep == "best"
     facts = {
         "data": f"`{config.data._target_}`, {config.data.get('fraction', 1.0):.0%} of the training split",
         "model": f"`{config.model._target_}`, {parameters:,} parameters",
         "trained": f"{position['epoch']} of {config.trainer.max_epochs} epochs, "
         f"{position['step']:,} steps of {config.trainer.batch_size} samples",
-        "weights": f"{'the best' if keeps_best else 'the last; the best were'} by {config.monitor.metric}, "
-        f"{best[config.monitor.metric]:.4f}, of epoch {best['epoch']}, step {best['step']:,}",
+        "weights": _which_weights(config.monitor, best),
         "commit": commit + (", with uncommitted changes" if run.get("dirty") else ""),
         "started": f"{len(run.get('starts', []))} times, last on {run['starts'][-1]['device']}"
         if run
@@ -137,6 +142,15 @@ def report_text(
     lines += ["", *(f"- {name}: {text}" for name, text in facts.items()), ""]
     lines += [f"![{name.replace('_', ' ')}](plots/{name}.png)\n" for name in pictures]
     return "\n".join(lines)
+
+
+def _which_weights(monitor: DictConfig, best: dict[str, Any] | None) -> str:
+    """Say whose weights are kept; there are no best ones where the metric never was a number."""
+    if best is None:
+        return f"the last; {monitor.metric} never was a number"
+    which = "the best" if monitor.keep == "best" else "the last; the best were"
+    value = f"{best[monitor.metric]:.4f}"
+    return f"{which} by {monitor.metric}, {value}, of epoch {best['epoch']}, step {best['step']:,}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -86,14 +88,22 @@ class Reader:
         workers: processes that read; 0 reads here.
         device: where batches go.
         seed: of what is random in reading.
+        rank: of this process; each draws its own random numbers.
     """
 
     def __init__(
-        self, data: Data, split: Dataset[Any], *, workers: int, device: torch.device, seed: int
+        self,
+        data: Data,
+        split: Dataset[Any],
+        *,
+        workers: int,
+        device: torch.device,
+        seed: int,
+        rank: int = 0,
     ) -> None:
         self.samples: int = len(split)  # type: ignore[arg-type]
         self.device = device
-        self._seed = seed
+        self._seed, self._rank = seed, rank
         self._finish: Callable[..., Batch] | None = getattr(data, "on_device", None)
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         # The loader asks for them anew in each epoch, so its workers can stay.
@@ -122,8 +132,15 @@ class Reader:
             first: the place in the epoch of the first of them.
         """
         self._places[:] = [
-            (_mix(self._seed, epoch, place), row) for place, row in enumerate(order, start=first)
+            (_mix(self._seed, self._rank, epoch, place), row)
+            for place, row in enumerate(order, start=first)
         ]
+        # After an error that nobody catches Python waits for processes that are not told to end, for ever.
+        if self._loader.num_workers:
+            atexit.unregister(
+                _end_workers
+            )  # so that it is the first of all that is done at the end
+            atexit.register(_end_workers)
         coming = None
         for batch in self._loader:
             following = self._send(batch)
@@ -173,6 +190,13 @@ def _mix(*numbers: int) -> int:
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _end_workers() -> None:
+    """End what still reads when the program does: nothing of theirs is to be kept."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def _leave_signals(worker: int) -> None:

@@ -49,6 +49,11 @@ class CheckpointStore:
         )
         self._writer.start()
 
+    @property
+    def writing(self) -> bool:
+        """Whether a checkpoint is still being written."""
+        return self._writer is not None and self._writer.is_alive()
+
     def wait(self) -> None:
         """Return when nothing is left to write.
 

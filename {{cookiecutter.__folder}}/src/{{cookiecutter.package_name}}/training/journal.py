@@ -64,12 +64,13 @@ class Journal:
         self.bar.step()
         if self.position.step % self.settings.log_every == 0:
             self._end_line()
+            speed = self.watch.lap()  # before the numbers: when they have arrived, so has its end
             self._numbers.send()
             groups = [group["lr"] for group in self.optimizer.param_groups if group["params"]]
             names = ["lr", *(f"lr/{number}" for number in range(1, len(groups)))]
             rates = dict(zip(names, groups, strict=True))
             epoch = self.position.epoch + 1
-            self._line = _Line(self.position.step, epoch, rates, self.watch.lap())
+            self._line = _Line(self.position.step, epoch, rates, speed)
             if not self._late:
                 self._end_line()
 

@@ -136,6 +136,7 @@ class Trainer:
 
     def _validate(self) -> None:
         self.journal.settle()
+        self.stepper.align(self.judged)
         try:
             values = score(
                 self.judged,
@@ -154,12 +155,12 @@ class Trainer:
         self.position.validated = self.position.step
 
     def _compare(self, values: dict[str, float]) -> None:
-        """Keep the weights if they are the best so far."""
+        """Keep the weights if they are the best so far; those whose metric is no number never are."""
         position, value = self.position, values[self.monitor.metric]
         sign = 1 if self.monitor.mode == "max" else -1
-        before = position.best[self.monitor.metric] if position.best else -sign * math.inf
+        before = position.best[self.monitor.metric] if position.best else None
         position.worse += 1
-        if position.best is None or sign * value > sign * before:
+        if not math.isnan(value) and (before is None or sign * value > sign * before):
             position.best, position.worse = values, 0
             self.best = copy_to_cpu(self._weights(self.judged), self.best)
 
@@ -171,7 +172,9 @@ class Trainer:
     def _save_if_due(self, last: bool = False) -> None:
         """Save when it is time to; save and raise `Stopped` when a signal came."""
         checkpoint = self.checkpointing
-        due = time.monotonic() - self._saved_at >= 60 * checkpoint.minutes
+        # The clock is that of the process that writes; where the disk is slower than that, training does not wait for it.
+        due = self.processes.first and not self.checkpoints.writing
+        due &= time.monotonic() - self._saved_at >= 60 * checkpoint.minutes
         due |= checkpoint.steps is not None and self.position.step % checkpoint.steps == 0
         stop, due = self.processes.any(self._signal.number is not None, last or due)
         if stop or due:

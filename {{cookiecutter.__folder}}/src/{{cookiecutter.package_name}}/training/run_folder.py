@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator
@@ -90,11 +91,14 @@ class RunFolder:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)
 
+    def write_json(self, path: Path, values: dict[str, Any]) -> None:
+        """Write a file as `write` does; what is no finite number becomes null, for JSON has no word for it."""
+        self.write(path, json.dumps(_plain(values), indent=2) + os.linesep)
+
     def describe_end(self, kept: dict[str, Any]) -> None:
         """Add to run.json the validation of the weights that are kept: what a sweep is told."""
         path = self.path / "run.json"
-        text = {**json.loads(path.read_text(encoding="utf-8")), "kept": kept}
-        self.write(path, json.dumps(text, indent=2) + os.linesep)
+        self.write_json(path, {**json.loads(path.read_text(encoding="utf-8")), "kept": kept})
 
     def describe_start(self, processes: int, device: torch.device) -> None:
         """Add to run.json when, from which commit and on what the run was started, each time anew."""
@@ -118,5 +122,12 @@ class RunFolder:
         )
         last = starts[-1]
         code = {name: last[name] for name in ("commit", "dirty", "image", "code") if name in last}
-        text = {"id": self.id, **code, "starts": starts}
-        self.write(path, json.dumps(text, indent=2) + os.linesep)
+        self.write_json(path, {"id": self.id, **code, "starts": starts})
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Put null in the place of each number that is not finite."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    } | {key: _plain(value) for key, value in values.items() if isinstance(value, dict)}

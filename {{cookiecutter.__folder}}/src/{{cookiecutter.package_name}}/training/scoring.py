@@ -10,7 +10,6 @@ import torch
 from launcher import UserError
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
-from torchmetrics import SumMetric
 
 from ..config import Precision
 from .batches import Reader, whole_order
@@ -61,9 +60,12 @@ def score(
         )
     device = processes.device
     model.eval()
-    # MeanMetric would leave out what is no number, and its weight.
-    losses, count = (SumMetric(nan_strategy="disable").to(device) for _ in range(2))
+    total, count = torch.zeros((), device=device), 0
     metrics = {name: metric.to(device) for name, metric in task.metrics().items()}
+    for each in metrics.values() if device.type == "cuda" else ():
+        # What they look for in each batch would wait for the GPU; the loss refuses such targets too.
+        if hasattr(each, "validate_args"):
+            each.validate_args = False
     order = whole_order(reader.samples, batch_size, processes)
     # A process that has nothing left takes part in `between`, and where a model is divided in computing: with any sample.
     spare = [0] if isinstance(model, FSDPModule) else []
@@ -78,13 +80,14 @@ def score(
         if not row:
             continue
         predictions = as_float(predictions)
-        losses.update(task.loss(predictions, targets) * samples(inputs))
-        count.update(samples(inputs))
+        total += task.loss(predictions, targets).float() * samples(inputs)
+        count += samples(inputs)
         for each in metrics.values():
             each.update(predictions, targets)
         for each in pictures:
             each.update(inputs, targets, predictions)
-    loss = float(losses.compute() / count.compute())
+    both = processes.mean(torch.tensor([float(total), float(count)], dtype=torch.float64))
+    loss = float(both[0] / both[1])
     if not math.isfinite(loss):
         raise UserError(
             f"The loss is {loss} on a split that the model was not trained on; lower optimizer.lr, or look at the "

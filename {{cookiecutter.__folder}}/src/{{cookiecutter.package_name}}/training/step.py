@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -47,6 +48,8 @@ class Stepper:
             self.device.type, enabled=settings.precision is Precision.fp16
         )
         self.trained = [weight for weight in model.parameters() if weight.requires_grad]
+        # A batch that is no number has been through the model before anything tells: its statistics are put back.
+        self._buffers = list(model.buffers()) if settings.bad_step == "skip" else []
         self.network: Any = model
         if processes.count > 1 and not settings.shard:
             self.network = DistributedDataParallel(
@@ -70,6 +73,7 @@ class Stepper:
         settings, loss = self.settings, torch.zeros(())
         parts = settings.accumulate
         both = zip(chunks(inputs, parts), chunks(targets, parts), strict=True)
+        before = [buffer.clone() for buffer in self._buffers]
         for part, (some, wanted) in enumerate(both, start=1):
             if self._graphs:
                 torch.compiler.cudagraph_mark_step_begin()
@@ -85,9 +89,21 @@ class Stepper:
         if settings.bad_step == "stop" or bool(torch.isfinite(norm)):
             self.scaler.step(self.optimizer)
             self.scaler.update()
+        else:
+            for buffer, old in zip(self._buffers, before, strict=True):
+                buffer.copy_(old)
         self.optimizer.zero_grad(set_to_none=not self._keeps_gradients)
         self.scheduler.step()
         return loss, norm
+
+    def align(self, model: nn.Module) -> None:
+        """Give the buffers of a model the values of the first process, so that all measure what that one keeps.
+
+        DistributedDataParallel does so at the beginning of a step only; running statistics differ after it.
+        """
+        if isinstance(self._parallel, DistributedDataParallel):
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
 
     def _clip(self) -> Tensor:
         """Bound the gradient, where that is asked for; give the norm that it had."""
@@ -101,9 +117,14 @@ class Stepper:
         # One that is too large for half precision is the scaler's, which skips the step.
         return torch.nan_to_num(norm, 0.0, 0.0) if self.scaler.is_enabled() else norm
 
+    @property
+    def _parallel(self) -> Any:
+        """The network as it was before it was compiled."""
+        return getattr(self.network, "_orig_mod", self.network)
+
     def _gradients_stay_here(self, wanted: bool) -> AbstractContextManager[None]:
         """Keep accumulated parts from being averaged over the processes before the last."""
-        network = getattr(self.network, "_orig_mod", self.network)
+        network = self._parallel
         if self.settings.shard:
             sharding.average_gradients(network, not wanted)
         return (

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 if TYPE_CHECKING:
     from .pictures import Picture
@@ -121,15 +122,17 @@ class MeanBaseline(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("count", "total", "squares"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.pieces: list[Tensor]
+        self.add_state("pieces", [], dist_reduce_fx="cat")
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
-        wide = targets.to(torch.float64)
-        self.count += wide.numel()  # type: ignore[operator]
-        self.total += wide.sum()  # type: ignore[operator]
-        self.squares += wide.square().sum()  # type: ignore[operator]
+        # Around the batch's own mean: a sum of squares would lose digits in float32, and Apple's GPUs have no float64.
+        targets = targets.float()
+        mean = targets.mean()
+        count = torch.full_like(mean, targets.numel())
+        self.pieces.append(torch.stack([count, mean, (targets - mean).square().sum()])[None])
 
     def compute(self) -> Tensor:
-        mean = self.total / self.count  # type: ignore[operator]
-        return (self.squares / self.count - mean**2).clamp(min=0).sqrt()  # type: ignore[operator]
+        count, means, squares = dim_zero_cat(self.pieces).cpu().double().T
+        mean = (count * means).sum() / count.sum()
+        return ((squares + count * (means - mean).square()).sum() / count.sum()).sqrt()
