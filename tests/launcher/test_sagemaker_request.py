@@ -199,6 +199,16 @@ def test_a_dry_run_prints_what_the_service_takes(project):
     assert found["AlgorithmSpecification"]["TrainingImage"] == image
 
 
+def test_a_dry_run_of_a_sweep_prints_what_the_service_takes(project):
+    words = ["sweep=lr", "cloud=sagemaker", "dry_run=true", "cloud.project=123456789012", "cloud.machine=cpu"]
+    program = [sys.executable, "-m", "launcher.commands.launch", *words, "cloud.max_cost_usd=100"]
+    done = subprocess.run(program, check=False, capture_output=True, text=True, cwd=project)
+    assert done.returncode == 0, done.stderr
+    found = fits(json.loads(done.stdout), TUNING)
+    [range_] = found["HyperParameterTuningJobConfig"]["ParameterRanges"]["ContinuousParameterRanges"]
+    assert (range_["Name"], range_["ScalingType"]) == ("optimizer.lr", "Logarithmic")
+
+
 def test_the_shown_name_is_the_same_for_the_same_job_and_another_for_another():
     assert sagemaker_request.token(job()) == sagemaker_request.token(job())
     assert sagemaker_request.token(job()) != sagemaker_request.token(job(args=("a=1",)))
