@@ -2,6 +2,7 @@
 
 import datetime
 import email.utils
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import requests
 from botocore.exceptions import ClientError, HTTPClientError
 
 from stage import aws
-from stage.aws import policies
+from stage.aws import journal, policies
 from stage.aws.bench import client, policy, refused, role, training
 from stage.aws.errors import AwsError
 from stage.aws.people import ACCOUNT
@@ -273,6 +274,24 @@ def test_a_roles_policies_reach_motos_services_too(world: aws.World) -> None:
             ask()
 
 
+def test_the_policies_of_a_stacks_role_count_too(world: aws.World) -> None:
+    trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    may = {"Effect": "Allow", "Action": "sagemaker:ListTrainingJobs", "Resource": "*"}
+    properties = {
+        "RoleName": "of-a-stack",
+        "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]},
+        "Policies": [{"PolicyName": "may", "PolicyDocument": {"Version": "2012-10-17", "Statement": [may]}}],
+    }
+    template = {"Resources": {"Role": {"Type": "AWS::IAM::Role", "Properties": properties}}}
+    formation = client(world, "cloudformation")
+    formation.create_stack(StackName="roles", TemplateBody=json.dumps(template))
+    properties["Policies"][0]["PolicyDocument"]["Statement"].append(may | {"Action": "sagemaker:Search"})  # type: ignore[index]
+    formation.update_stack(StackName="roles", TemplateBody=json.dumps(template))
+    sagemaker = client(world, "sagemaker", world.people.session("of-a-stack"))
+    sagemaker.list_training_jobs()
+    sagemaker.search(Resource="TrainingJob")
+
+
 def test_the_policies_of_aws_are_there(world: aws.World) -> None:
     role(world, "container-host", "ec2.amazonaws.com")
     arn = "arn:aws:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role"
@@ -391,6 +410,40 @@ def test_large_objects_pass_in_parts(world: aws.World, tmp_path: Any) -> None:
     s3.upload_file(str(path), "demo", "large")
     s3.download_file("demo", "large", str(tmp_path / "again"))
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+# Logs
+
+
+def test_lines_are_found_by_the_beginning_of_their_stream_in_the_order_of_time(world: aws.World) -> None:
+    now = world.clock.now()
+    journal.write("us-east-1", "/g", "job-1/algo-2-1", ["second"], now + 2)
+    journal.write("us-east-1", "/g", "job-1/algo-1-1", ["first", "third"], now + 1)
+    journal.write("us-east-1", "/g", "job-11/algo-1-1", ["other"], now)
+    logs = client(world, "logs")
+    asked: dict[str, Any] = {"logGroupName": "/g", "logStreamNamePrefix": "job-1/"}
+    page = logs.filter_log_events(**asked)
+    assert page["events"] == []  # as it may be, with a token
+    page = logs.filter_log_events(**asked, nextToken=page["nextToken"], limit=2)
+    assert [event["message"] for event in page["events"]] == ["first", "third"]
+    page = logs.filter_log_events(**asked, nextToken=page["nextToken"], limit=2)
+    assert [event["message"] for event in page["events"]] == ["second"]
+    assert "nextToken" not in page
+    later = logs.filter_log_events(**asked, startTime=round(now * 1000) + 2000)
+    assert [event["message"] for event in later["events"]] == ["second"]
+    named = logs.filter_log_events(logGroupName="/g", logStreamNames=["job-11/algo-1-1"])
+    assert [event["message"] for event in named["events"]] == ["other"]
+
+
+def test_logs_that_are_not_there_are_said_to_be(world: aws.World) -> None:
+    logs = client(world, "logs")
+    with refused("ResourceNotFoundException", "group"):
+        logs.filter_log_events(logGroupName="/nothing")
+    journal.write("us-east-1", "/h", "a", ["a"], world.clock.now())
+    with refused("ResourceNotFoundException", "stream"):
+        logs.filter_log_events(logGroupName="/h", logStreamNames=["b"])
+    with refused("InvalidParameterException"):
+        logs.filter_log_events(logGroupName="/h", logStreamNames=["a"], logStreamNamePrefix="a")
 
 
 # Quotas

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stage.aws import images
+from stage.aws import images, journal
 from stage.aws.batch_definitions import Definitions
 from stage.aws.batch_hosts import BUSY, Hosts
 from stage.aws.batch_jobs import EXITED, BatchJob
@@ -103,8 +103,15 @@ class Batch:
         job.end_attempt(None, f"Host EC2 (instance {job.instance}) terminated.", retried=not job.stopping)
 
     def say(self, name: str, *lines: str) -> None:
-        """The container prints."""
-        self.job(name).lines.extend(lines)
+        """The container prints, to the log too."""
+        job = self._running(name)
+        job.lines.extend(lines)
+        stream = job.described()["container"]["logStreamName"]
+        journal.write(job.region, journal.BATCH, stream, lines, self._clock.now())
+
+    def has_room(self, name: str) -> bool:
+        """Whether a machine could take the job now."""
+        return not self._hosts.place(self.job(name))[2]
 
     def _running(self, name: str) -> BatchJob:
         job = self.job(name)

@@ -1,5 +1,6 @@
 """Who asks: the keys that were given out, and what the recorded policies of their roles allow them."""
 
+import ast
 import json
 import secrets
 import urllib.parse
@@ -47,27 +48,32 @@ def role_of(arn: str) -> Any:
     return found if found is not None and (not arn.startswith("arn:") or found.arn == arn) else None
 
 
+def document(kept: Any) -> dict[str, Any]:
+    """A policy as moto keeps it: as text, quoted text, a dict, or what its CloudFormation makes of one, Python's own."""
+    if isinstance(kept, dict):
+        return kept
+    text = urllib.parse.unquote(kept) if kept.startswith("%") else kept
+    return ast.literal_eval(text) if text.startswith("{'") else json.loads(text)
+
+
 def documents(role: Any) -> list[dict[str, Any]]:
     """The policies of a role, inline and attached."""
-    inline = [urllib.parse.unquote(text) if text.startswith("%") else text for text in role.policies.values()]
     attached = [
         version.document
         for policy in role.managed_policies.values()
         for version in policy.versions
         if version.is_default
     ]
-    return [json.loads(text) for text in (*inline, *attached)]
+    return [document(kept) for kept in (*role.policies.values(), *attached)]
 
 
 def trusts(role: Any, service: str) -> bool:
     """Whether a role may be assumed by a service such as sagemaker.amazonaws.com."""
-    document = role.assume_role_policy_document
-    document = json.loads(document) if isinstance(document, str) else document
     return any(
         statement["Effect"] == "Allow"
         and policies.applies(statement, "sts:AssumeRole", None, {})
         and service in policies.listed(statement.get("Principal", {}).get("Service", []))
-        for statement in policies.listed(document["Statement"])
+        for statement in policies.listed(document(role.assume_role_policy_document)["Statement"])
     )
 
 

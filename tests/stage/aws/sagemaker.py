@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from stage.aws import search
+from stage.aws import journal, search
 from stage.aws.clock import Clock, Deadline
 from stage.aws.errors import AwsError
 from stage.aws.listing import listed, page
@@ -62,15 +62,21 @@ class SageMaker:
         self._tune()
 
     def say(self, name: str, *lines: str) -> None:
-        """The containers print; metrics are read out of it as the job's expressions say."""
+        """The first container prints, to the log too; metrics are read out of it as the job's expressions say."""
         job = self.job(name)
-        job.lines.extend(lines)
+        for line in lines:
+            self.read(job, line)
+        stream = f"{name}/algo-1-{round(job.first_start or job.created)}"
+        journal.write(job.region, journal.TRAINING, stream, lines, self._clock.now())
+
+    def read(self, job: TrainingJob, line: str) -> None:
+        """Keeps a line, and the metrics in it."""
+        job.lines.append(line)
         for metric in job.given["AlgorithmSpecification"].get("MetricDefinitions", []):
-            for line in lines:
-                # The first group is the value: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_MetricDefinition.html.
-                found = re.search(metric["Regex"], line)
-                if found and found.groups():
-                    job.metrics[metric["Name"]] = float(found[1])
+            # The first group is the value: API_MetricDefinition.html.
+            found = re.search(metric["Regex"], line)
+            if found and found.groups():
+                job.metrics[metric["Name"]] = float(found[1])
 
     def trials(self, name: str) -> list[TrainingJob]:
         """The training jobs of a tuning job so far."""

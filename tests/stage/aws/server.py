@@ -72,7 +72,7 @@ class Server:
     """Dispatches by the service in a signature's scope, as AWS's own hosts cannot be had here.
 
     Args:
-        own: the stand-ins by service; moto answers for the others.
+        own: the stand-ins by service, or by service:operation; moto answers for the others.
         before: called with each call that goes on to moto.
         broken: faults of the stage itself.
     """
@@ -122,6 +122,8 @@ class Server:
             raise ConnectionAbortedError from None  # which the server takes for a client that has gone
         words = {200: "OK", 206: "Partial Content", 304: "Not Modified", 404: "Not Found"}
         headers = [*reply.headers.items(), ("Date", formatdate(self.clock.now(), usegmt=True))]
+        if not any(name.lower() == "content-length" for name in reply.headers) and raw.method != "HEAD":
+            headers.append(("Content-Length", str(len(reply.body))))
         start_response(f"{reply.status} {words.get(reply.status, 'Status')}", headers)
         return [] if raw.method == "HEAD" else [reply.body]
 
@@ -148,7 +150,8 @@ class Server:
     def _serve(self, service: str, region: str, raw: Raw, environ: dict[str, Any], name: str) -> Reply:
         unsigned = service == "sts" and raw.form.get("Action") == "AssumeRoleWithWebIdentity"
         session = None if unsigned else self.people.asking(raw.headers, service)
-        mine = self.own.get(service)
+        target = raw.headers.get("x-amz-target", "").rpartition(".")[2]
+        mine = self.own.get(service) or self.own.get(f"{service}:{target}")
         if mine:
             return self._mine(mine, service, region, raw, session, name)
         assert session is not None

@@ -3,7 +3,6 @@
 moto's AssumeRoleWithWebIdentity takes any token for any role, even for one that does not exist.
 """
 
-import json
 import re
 from typing import Any
 
@@ -12,7 +11,7 @@ from moto.iam.models import iam_backends
 from stage.aws import policies
 from stage.aws.clock import Clock
 from stage.aws.errors import AwsError
-from stage.aws.people import ACCOUNT, People, role_of
+from stage.aws.people import ACCOUNT, People, document, role_of
 from stage.aws.server import Call
 from stage.aws.tokens import Issuer
 
@@ -74,12 +73,10 @@ class Sts:
         return self._answer(given, claims, role, name, seconds)
 
     def _trusted(self, role: Any, arn: str, host: str, claims: dict[str, Any]) -> bool:
-        document = role.assume_role_policy_document
-        document = json.loads(document) if isinstance(document, str) else document
         context = {f"{host}:{name}": claims[name] for name in ("aud", "sub", *CLAIMS) if name in claims}
         statements = [
             one
-            for one in policies.listed(document["Statement"])
+            for one in policies.listed(document(role.assume_role_policy_document)["Statement"])
             if arn in policies.listed(one.get("Principal", {}).get("Federated", []))
             and policies.applies(one, "sts:AssumeRoleWithWebIdentity", None, context)
         ]

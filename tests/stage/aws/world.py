@@ -12,7 +12,7 @@ from moto.core.config import default_user_config
 from moto.core.model_instances import reset_model_data
 from moto.iam.models import SERVICE_NAME_CONVERSION
 
-from stage.aws import images
+from stage.aws import images, journal
 from stage.aws.batch import Batch
 from stage.aws.batch_formation import leads_to
 from stage.aws.clock import Clock
@@ -51,6 +51,7 @@ class World:
         self.batch = Batch(self.clock, self.quotas)
         own: dict[str, Any] = {
             "batch": self.batch,
+            "logs:FilterLogEvents": journal.filter_events,
             "sagemaker": self.sagemaker,
             "servicequotas": self.quotas,
             "sts": Sts(self.clock, self.people, self.github),

@@ -1,0 +1,239 @@
+"""Containers of the jobs, started from the pushed image as each service would, and watched until they end.
+
+SageMaker: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html and
+-dockerfile.html; Batch: https://docs.aws.amazon.com/batch/latest/userguide/job_env_vars.html.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stage import containers
+from stage.aws import journal
+from stage.aws.batch_jobs import BatchJob
+from stage.aws.hosts import Keys, batch_host, may_log, may_pull, training_host
+from stage.aws.registry import Mirror
+from stage.aws.training import TrainingJob
+from stage.aws.world import World
+from stage.containers import Container
+
+
+class Running:
+    """The containers of one attempt of a job.
+
+    Attributes:
+        logs: whether its role may write to the log.
+        signalled: whether SIGTERM was sent.
+    """
+
+    def __init__(
+        self, job: TrainingJob | BatchJob, started: list[tuple[str, Container]], logs: bool, folder: Path
+    ) -> None:
+        self.job, self.started, self.logs, self.folder = job, started, logs, folder
+        self.signalled = False
+        self.readers: list[threading.Thread] = []
+
+    def codes(self) -> list[int | None]:
+        return [container.process.poll() for _, container in self.started]
+
+    def remove(self) -> None:
+        for _, container in self.started:
+            container.remove()
+        for reader in self.readers:
+            reader.join(30)
+
+
+class Runner:
+    """Runs what is submitted, while its block lasts; the world's time passes as this machine's does, times `speed`.
+
+    Attributes:
+        capacity: while it is cleared, nothing starts.
+        platform: environment of every container beside the job's own.
+    """
+
+    def __init__(
+        self, world: World, mirror: Mirror, folder: Path, platform: dict[str, str], speed: float
+    ) -> None:
+        self.world, self.mirror, self.folder, self.platform, self.speed = (
+            world,
+            mirror,
+            folder,
+            platform,
+            speed,
+        )
+        self.stage = f"aws-{folder.name}-{time.monotonic_ns() % 10**6}"
+        self.capacity = threading.Event()
+        self.capacity.set()
+        self.keys = Keys(world)
+        self.running: dict[str, Running] = {}
+        self.faults: list[BaseException] = []
+        self._over = threading.Event()
+        self._then = time.monotonic()
+        self._thread = threading.Thread(target=self._tend, daemon=True)
+
+    # A test's hands
+
+    def lose(self, name: str) -> None:
+        """Takes the machines of a job away, without a signal: neither service documents one by itself."""
+        with self.world.clock.lock:
+            running = self.running.pop(name)
+            for _, container in running.started:
+                container.kill()
+            running.remove()
+            if isinstance(running.job, TrainingJob):
+                self.world.sagemaker.interrupt(name)
+            else:
+                self.world.batch.lose_host(running.job.id)
+
+    def wait(self, name: str, seconds: float = 600) -> TrainingJob | BatchJob:
+        """Waits until a job is over; raises AssertionError with its last lines where it is not."""
+        self._until(lambda: self._job(name).over, name, seconds)
+        return self._job(name)
+
+    def until_line(self, name: str, text: str, seconds: float = 600) -> None:
+        """Waits until a job has printed a line with a text."""
+        self._until(lambda: any(text in line for line in self._job(name).lines), name, seconds)
+
+    def _until(self, done: Any, name: str, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            if self.faults:
+                raise AssertionError("The stage's own fault") from self.faults[0]
+            if time.monotonic() > end:
+                raise AssertionError("\n".join([f"{name} is not there", *self._job(name).lines[-40:]]))
+            time.sleep(0.1)
+
+    def _job(self, name: str) -> TrainingJob | BatchJob:
+        found = [job for (_, known), job in self.world.sagemaker.jobs.items() if known == name]
+        return found[0] if found else self.world.batch.job(name)
+
+    # The service's
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+        for running in self.running.values():
+            running.remove()
+        containers.cleanup(self.stage)
+
+    def _tend(self) -> None:
+        while not self._over.wait(0.1):
+            try:
+                with self.world.clock.lock:
+                    now = time.monotonic()
+                    self.world.pass_time((now - self._then) * self.speed)
+                    self._then = now
+                    self._trainings()
+                    self._batch()
+            except BaseException as error:  # noqa: BLE001
+                self.faults.append(error)
+                return
+
+    def _trainings(self) -> None:
+        world = self.world.sagemaker
+        for job in list(world.jobs.values()):
+            running = self.running.get(job.name)
+            if running:
+                self._look(running, job.name, job.state == "Stopping", job.over)
+            elif job.secondary == "Starting" and self.capacity.is_set():
+                if why := may_pull(
+                    job.given["RoleArn"], job.given["AlgorithmSpecification"]["TrainingImage"]
+                ):
+                    world.fail(job.name, why)
+                    continue
+                world.start(job.name)
+                started, folder = training_host(self, job)
+                self._watch(job.name, Running(job, started, may_log(job.given["RoleArn"]), folder))
+
+    def _batch(self) -> None:
+        world = self.world.batch
+        for job in list(world.jobs.values()):
+            running = self.running.get(job.id)
+            if running:
+                self._look(running, job.id, job.stopping, job.status != "RUNNING")
+            elif job.status == "RUNNABLE" and self.capacity.is_set() and world.has_room(job.id):
+                world.start(job.id)
+                if job.status == "RUNNING":
+                    self._watch(job.id, Running(job, batch_host(self, job), True, self.folder))
+
+    def _watch(self, name: str, running: Running) -> None:
+        self.running[name] = running
+        for node, container in running.started:
+            for stream in (container.process.stdout, container.process.stderr):
+                reader = threading.Thread(target=self._read, args=(running, node, stream), daemon=True)
+                reader.start()
+                running.readers.append(reader)
+
+    def _read(self, running: Running, node: str, stream: Any) -> None:
+        job = running.job
+        for line in stream:
+            text = line.decode(errors="replace").rstrip("\r\n")
+            if isinstance(job, TrainingJob):
+                self.world.sagemaker.read(job, text)
+            else:
+                job.lines.append(text)
+            if running.logs:
+                group = journal.TRAINING if isinstance(job, TrainingJob) else journal.BATCH
+                journal.write(job.region, group, node, [text], self.world.clock.now())
+
+    def _look(self, running: Running, name: str, stopping: bool, over: bool) -> None:
+        """Signals, kills or ends the containers of an attempt, as the job's state wants it."""
+        codes = running.codes()
+        if over:
+            for _, container in running.started:
+                container.kill()
+        elif all(code is not None for code in codes) or any(codes):
+            # One node that fails ends the others': the training job has one state.
+            self._finish(running, name, max((code for code in codes if code), default=0))
+        elif stopping and not running.signalled:
+            running.signalled = True
+            for _, container in running.started:
+                containers.docker("kill", "--signal", "TERM", container.name, check=False)
+            return
+        else:
+            return
+        running.remove()
+        del self.running[name]
+
+    def _finish(self, running: Running, name: str, code: int) -> None:
+        job = running.job
+        killed = any(containers.inspect(one.name)["State"]["OOMKilled"] for _, one in running.started)
+        for reader in running.readers:
+            reader.join(30)
+        if isinstance(job, TrainingJob):
+            said = running.folder / "output/failure"
+            self.world.sagemaker.finish(name, code, said.read_text(errors="replace") if said.exists() else "")
+        else:
+            # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html.
+            reason = "OutOfMemoryError: Container killed due to memory usage" if killed else ""
+            self.world.batch.finish(name, code, reason)
+
+
+@contextlib.contextmanager
+def running(
+    world: World, registry: str, folder: Path, platform: dict[str, str] | None = None, speed: float = 1
+) -> Iterator[Runner]:
+    """Runs the jobs of a world in containers while the block lasts; none is left behind.
+
+    Args:
+        registry: host (127.0.0.1:5000) of the registry that stands in for the bytes of ECR.
+        platform: environment of every container beside the job's own.
+        speed: seconds of the world in one of this machine.
+    """
+    containers.require()
+    mirror = Mirror(world, registry)
+    runner = Runner(world, mirror, folder, dict(platform or {}), speed)
+    world.server.before = mirror.before
+    runner.start()
+    try:
+        yield runner
+    finally:
+        runner.close()
+        world.server.before = lambda _: None
+    assert not runner.faults, runner.faults[0]
