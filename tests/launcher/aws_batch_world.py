@@ -5,8 +5,10 @@ What is asked and what is answered must fit botocore's model. A job runs nowhere
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import botocore.client
@@ -15,7 +17,9 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from launcher.job import Job, Machine
 from launcher.providers.aws import auth
 from omegaconf import DictConfig, OmegaConf
+from stage.aws import bench
 from stage.aws.shapes import check, check_answer
+from stage.aws.world import World, serve
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
 ARN = f"arn:aws:batch:{REGION}:{ACCOUNT}"
@@ -23,6 +27,13 @@ L4 = Machine("l4", "g6.xlarge", "L4", 1)
 T4X4 = Machine("t4x4", "g4dn.12xlarge", "T4", 4)
 CPU = Machine("cpu", "m7i.2xlarge")
 DIGEST = "sha256:" + "a" * 64
+# docs.aws.amazon.com/batch/latest/userguide/job_stuck_in_runnable_capacity.html
+CAPACITY = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
+QUOTAS = ("L-3819A6DF", "L-DB2E81BA")  # vCPUs of G and VT, on spot and on demand
+TIERS = {
+    "spot": {"type": "SPOT", "allocationStrategy": "SPOT_PRICE_CAPACITY_OPTIMIZED", "bidPercentage": 70},
+    "demand": {"type": "EC2", "allocationStrategy": "BEST_FIT_PROGRESSIVE"},
+}
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 QUEUES = ("demo-l4-spot", "demo-l4-demand", "demo-cpu-spot")
 
@@ -285,3 +296,47 @@ def batch_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchWorld]:
     auth._identity.cache_clear()
     yield made
     auth._identity.cache_clear()
+
+
+@contextmanager
+def on_stage(folder: Path) -> Iterator[World]:
+    """An account as `make cloud-setup` leaves it, with queues for l4."""
+    with serve(folder) as made:
+        bench.role(made, "demo-trainer", "ecs-tasks.amazonaws.com")
+        bench.role(made, "demo-machine", "ec2.amazonaws.com")
+        iam = bench.client(made, "iam")
+        iam.create_instance_profile(InstanceProfileName="demo-machine")
+        iam.add_role_to_instance_profile(InstanceProfileName="demo-machine", RoleName="demo-machine")
+        bench.client(made, "logs").create_log_group(logGroupName="/aws/batch/job")
+        for code in QUOTAS:
+            made.quotas.set(code, 64)
+        for tier in TIERS:
+            make_queue(made, f"demo-l4-{tier}", tier)
+        yield made
+
+
+def make_queue(world: World, name: str, tier: str) -> None:
+    ec2, service = bench.client(world, "ec2"), bench.client(world, "batch")
+    resources = {
+        **TIERS[tier],
+        "minvCpus": 0,
+        "maxvCpus": 16,
+        "instanceTypes": ["g6.xlarge"],
+        "subnets": [ec2.describe_subnets()["Subnets"][0]["SubnetId"]],
+        "securityGroupIds": [ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
+        "instanceRole": "demo-machine",
+        "ec2Configuration": [{"imageType": "ECS_AL2023_NVIDIA"}],
+    }
+    asked: dict[str, Any] = {"computeEnvironmentName": name, "type": "MANAGED", "computeResources": resources}
+    service.create_compute_environment(**asked)
+    world.pass_time(60)
+    order = [{"order": 1, "computeEnvironment": name}]
+    wait = {
+        "state": "RUNNABLE",
+        "action": "CANCEL",
+        "maxTimeSeconds": 86400,
+        "reason": CAPACITY,
+    }
+    service.create_job_queue(
+        jobQueueName=name, priority=1, computeEnvironmentOrder=order, jobStateTimeLimitActions=[wait]
+    )

@@ -6,39 +6,20 @@ from typing import Any
 
 import pytest
 import yaml
-from aws_batch_world import cloud, job
+from aws_batch_world import CAPACITY, cloud, job, on_stage
 from launcher.errors import UserError
 from launcher.job import Handle, State, Status
 from launcher.providers.aws import auth, batch, batch_submit, doctor, quotas
 from launcher.providers.aws import setup as setup_package
 from stage.aws import bench
-from stage.aws.world import World, serve
+from stage.aws.world import World
 
 pytestmark = pytest.mark.cloud("aws")
-
-# docs.aws.amazon.com/batch/latest/userguide/job_stuck_in_runnable_capacity.html
-CAPACITY = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
-QUOTAS = ("L-3819A6DF", "L-DB2E81BA")  # vCPUs of G and VT, on spot and on demand
-TIERS = {
-    "spot": {"type": "SPOT", "allocationStrategy": "SPOT_PRICE_CAPACITY_OPTIMIZED", "bidPercentage": 70},
-    "demand": {"type": "EC2", "allocationStrategy": "BEST_FIT_PROGRESSIVE"},
-}
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """An account as `make cloud-setup` leaves it, with queues for l4."""
-    with serve(tmp_path_factory.mktemp("stage")) as made:
-        bench.role(made, "demo-trainer", "ecs-tasks.amazonaws.com")
-        bench.role(made, "demo-machine", "ec2.amazonaws.com")
-        iam = bench.client(made, "iam")
-        iam.create_instance_profile(InstanceProfileName="demo-machine")
-        iam.add_role_to_instance_profile(InstanceProfileName="demo-machine", RoleName="demo-machine")
-        bench.client(made, "logs").create_log_group(logGroupName="/aws/batch/job")
-        for code in QUOTAS:
-            made.quotas.set(code, 64)
-        for tier in TIERS:
-            make_queue(made, f"demo-l4-{tier}", tier)
+    with on_stage(tmp_path_factory.mktemp("stage")) as made:
         yield made
 
 
@@ -61,33 +42,6 @@ def forget() -> None:
     """What the launcher keeps of a login and an address."""
     for kept in (auth._client, auth._identity, quotas._coded, quotas._listed):
         kept.cache_clear()
-
-
-def make_queue(world: World, name: str, tier: str) -> None:
-    ec2, service = bench.client(world, "ec2"), bench.client(world, "batch")
-    resources = {
-        **TIERS[tier],
-        "minvCpus": 0,
-        "maxvCpus": 16,
-        "instanceTypes": ["g6.xlarge"],
-        "subnets": [ec2.describe_subnets()["Subnets"][0]["SubnetId"]],
-        "securityGroupIds": [ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
-        "instanceRole": "demo-machine",
-        "ec2Configuration": [{"imageType": "ECS_AL2023_NVIDIA"}],
-    }
-    asked: dict[str, Any] = {"computeEnvironmentName": name, "type": "MANAGED", "computeResources": resources}
-    service.create_compute_environment(**asked)
-    world.pass_time(60)
-    order = [{"order": 1, "computeEnvironment": name}]
-    wait = {
-        "state": "RUNNABLE",
-        "action": "CANCEL",
-        "maxTimeSeconds": 86400,
-        "reason": CAPACITY,
-    }
-    service.create_job_queue(
-        jobQueueName=name, priority=1, computeEnvironmentOrder=order, jobStateTimeLimitActions=[wait]
-    )
 
 
 class Run:

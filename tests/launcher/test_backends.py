@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aws_batch_world import on_stage
 from google_server import GoogleServer, google_server
 from launcher import providers as backends
 from launcher.errors import UserError
@@ -20,8 +22,17 @@ from launcher.providers.google import vertex
 from launcher.providers.local import local
 from launcher.settings.schema import CloudConfig, register_resolver
 from omegaconf import OmegaConf
+from sagemaker_jobs import forget
+from stage.aws import bench
+from stage.aws.people import ACCOUNT
+from stage.aws.world import World as AwsWorld
 
 BACKENDS = ("local", "vertex", "batch")
+ON_AWS = ("sagemaker", "batch")
+ALL = [
+    *BACKENDS,
+    *(pytest.param(f"aws {name}", id=f"aws-{name}", marks=pytest.mark.cloud("aws")) for name in ON_AWS),
+]
 AT_WORK = (State.queued, State.running)
 GONE = {
     "local": Leftover("none", "nothing"),
@@ -40,21 +51,27 @@ class World:
         register_resolver()
         loaded = OmegaConf.load(project().configs / "cloud" / f"{name}.yaml")
         changes: dict[str, Any] = {"bucket": str(bucket) if bucket else None, "labels": LABELS}
+        self.image, self.machine = "", Machine("cpu", "n1-standard-8")
         if name == "local":
             changes["machine"] = "process"
+        elif project().cloud == "aws":
+            self.machine = Machine("l4", "g6.xlarge", "L4", 1)
+            changes |= {"bucket": "s3://demo-bucket", "project": ACCOUNT}
         else:
+            self.image = f"host.pkg.dev/p/train@sha256:{'a' * 64}"
             changes |= {"project": "my-project", "region": "us-central1"}
         cloud = OmegaConf.merge(OmegaConf.structured(CloudConfig), loaded, changes)
         self.name, self.asked = name, asked
+        self.settle: Callable[[], None] = lambda: None  # until what was asked for is done
         self.backend = backends.connect(cloud)
 
     def job(self, run_id: str = "run-1") -> Job:
-        image = "" if self.name == "local" else f"host.pkg.dev/p/train@sha256:{'a' * 64}"
         return Job(
             run_id=run_id,
-            image=image,
+            image=self.image,
             args=(f"run.id={run_id}",),
-            machine=Machine("cpu", "n1-standard-8"),
+            machine=self.machine,
+            output=f"s3://demo-bucket/runs/{run_id}" if project().cloud == "aws" else None,
             env={"RUN_ID": run_id},
             labels={"run": run_id, "max-seconds": "3600"},
         )
@@ -133,11 +150,43 @@ def local_world(tmp_path, monkeypatch) -> Iterator[World]:
         world.backend.stop(status.run_id)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(scope="module")
+def account(tmp_path_factory) -> Iterator[AwsWorld]:
+    """An account of AWS with the project's roles, bucket, queues for l4 and quota."""
+    with on_stage(tmp_path_factory.mktemp("aws")) as made:
+        bench.role(made, "demo-sagemaker", "sagemaker.amazonaws.com")
+        bench.client(made, "s3").create_bucket(Bucket="demo-bucket")
+        for tier in ("", "spot "):
+            made.quotas.set(f"ml.g6.xlarge for {tier}training job usage", 100)
+        yield made
+
+
+def on_aws(name: str, account: AwsWorld, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The account without a job, and a backend in it."""
+    for variable, value in account.environment.items():
+        monkeypatch.setenv(variable, value)
+    for jobs in (account.batch.jobs, account.sagemaker.jobs):
+        jobs.clear()
+    account.clock._now = float(round(time.time()))
+    forget()
+    world = World(name, None, account.asked)
+    if name == "sagemaker":
+        world.backend.cloud.service_account = "demo-sagemaker"
+    world.image, world.settle = account.push("demo/train"), lambda: account.pass_time(180)
+    account.asked.clear()
+    return world
+
+
+@pytest.fixture(params=ALL)
 def world(request, tmp_path, monkeypatch) -> Iterator[World]:
     """Each backend, one after the other."""
     if request.param == "local":
         yield request.getfixturevalue("local_world")
+        return
+    if request.param.startswith("aws "):
+        name = request.param.removeprefix("aws ")
+        yield on_aws(name, request.getfixturevalue("account"), monkeypatch)
+        forget()
         return
     monkeypatch.setattr(vertex, "SUBMIT_DELAYS", (0, 0))
     place: dict[str, Callable[[GoogleServer], None]] = {"vertex": on_vertex, "batch": on_batch}
@@ -191,6 +240,7 @@ def test_the_provider_keeps_the_labels_of_a_job(world):
 def test_a_stopped_job_is_over_and_may_be_stopped_again(world):
     world.submit()
     world.backend.stop("run-1")
+    world.settle()
     status = world.backend.status("run-1")
     assert status.state is State.stopped
     assert status.state.over
@@ -219,7 +269,7 @@ def test_a_job_at_work_is_no_leftover(world):
 
 
 def test_removing_what_is_gone_is_no_error(world):
-    if world.name in ("vertex", "batch"):  # which leave nothing over
+    if world.name != "local":  # these leave nothing over
         with pytest.raises(UserError, match="knows no"):
             world.backend.remove(Leftover("x", "disk x"))
         return
@@ -233,6 +283,9 @@ def test_the_time_has_a_zone(world):
     assert abs(now - datetime.now(UTC)) < timedelta(seconds=10)
 
 
-def test_every_file_of_settings_has_its_backend():
+@pytest.mark.parametrize(
+    "expected", [BACKENDS, pytest.param(("local", *ON_AWS), marks=pytest.mark.cloud("aws"))]
+)
+def test_every_file_of_settings_has_its_backend(expected):
     names = {path.stem for path in (project().configs / "cloud").glob("*.yaml")}
-    assert names == set(BACKENDS)
+    assert names == set(expected)
