@@ -99,6 +99,7 @@ def rest(github: GitHub, method: str, endpoint: str, fields: list[str]) -> Any:
         owner = {"id": github.owner_id, "login": github.repository.partition("/")[0]}
         return {
             "id": github.repository_id,
+            "full_name": github.repository,
             "owner": owner,
             "permissions": {"admin": github.admin, "push": True},
         }

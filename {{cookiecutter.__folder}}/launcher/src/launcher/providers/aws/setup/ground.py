@@ -152,14 +152,13 @@ def find_secret(name: str, region: str) -> dict[str, Any] | None:
 
 def make_service_roles(steps: Steps) -> None:
     """Make the services' own roles, which an account has once; they cost nothing and are not removed."""
+    prefix = "/aws-service-role/"
+    known = () if steps.dry else aws.pages("iam", "list_roles", "Roles", PathPrefix=prefix)
+    there = {role["Path"] for role in known}
     for service in SERVICES:
         if steps.dry:
             steps.show("iam", "create_service_linked_role", f"AWSServiceName={service}")
-            continue
-        try:
+        elif f"{prefix}{service}/" not in there:
             aws.call("iam", "create_service_linked_role", AWSServiceName=service)
             steps.changes += 1
-        except ServiceError as error:
-            if "has been taken in this account" not in str(error):
-                raise
     steps.say("services", "the roles of Batch and of spot machines")

@@ -18,10 +18,8 @@ from .stack import Stack
 
 VARIABLES = ("CLOUD_IMAGE", "AWS_ROLE", "AWS_REGION")
 WAITING = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
-TRAININGS = {  # what Search calls it, its status, its name, and what ends it
-    "HyperParameterTuningJob": "stop_hyper_parameter_tuning_job",
-    "TrainingJob": "stop_training_job",
-}
+# A sweep first, or it starts other trainings.
+TRAININGS = {"HyperParameterTuningJob": "hyper_parameter_tuning_job", "TrainingJob": "training_job"}
 
 
 def remove() -> None:
@@ -97,36 +95,29 @@ def _end_batch(here: Project, stack: Stack) -> None:
 
 
 def _end_trainings(here: Project, steps: Steps) -> None:
-    """End SageMaker's sweeps and trainings with the project's tag; a sweep first, or it starts others."""
-    for resource, stop in TRAININGS.items():
+    """End SageMaker's sweeps and trainings with the project's tag. They are listed: Search hears of new ones late."""
+    for kind, operation in TRAININGS.items():
         if steps.dry:
-            tag = f"Tags.project={here.slug}"
-            steps.show("sagemaker", "search", f"Resource={resource}", tag)
-            steps.show("sagemaker", stop, f"{resource}Name=JOB")
+            steps.show("sagemaker", f"list_{operation}s", "StatusEquals=InProgress")
+            steps.show("sagemaker", f"stop_{operation}", f"{kind}Name=JOB")
             continue
-        for job in _in_progress(here, resource):
-            name = f"{resource}Name"
+        for name in list(_in_progress(here, kind, operation)):
             try:
-                aws.call("sagemaker", stop, here.region, **{name: job[name]})
+                aws.call("sagemaker", f"stop_{operation}", here.region, **{f"{kind}Name": name})
             except ServiceError as error:
                 if error.code != "ValidationException":  # it has ended by itself
                     raise
                 continue
-            steps.say("job", f"{job[name]}: ended")
+            steps.say("job", f"{name}: ended")
 
 
-def _in_progress(here: Project, resource: str) -> Iterator[dict[str, Any]]:
-    filters = [
-        {"Name": "Tags.project", "Operator": "Equals", "Value": here.slug},
-        {"Name": f"{resource}Status", "Operator": "Equals", "Value": "InProgress"},
-    ]
-    expression = {"Filters": filters}
-    for each in aws.pages(
-        *("sagemaker", "search", "Results", here.region),
-        Resource=resource,
-        SearchExpression=expression,
-    ):
-        yield each[resource]
+def _in_progress(here: Project, kind: str, operation: str) -> Iterator[str]:
+    only, key = {"StatusEquals": "InProgress"}, f"{kind}Summaries"
+    for each in aws.pages("sagemaker", f"list_{operation}s", key, here.region, **only):
+        of = {"ResourceArn": each[f"{kind}Arn"]}
+        tags = list(aws.pages("sagemaker", "list_tags", "Tags", here.region, **of))
+        if {"Key": "project", "Value": here.slug} in tags:
+            yield each[f"{kind}Name"]
 
 
 def _forget_definitions(here: Project, steps: Steps) -> None:

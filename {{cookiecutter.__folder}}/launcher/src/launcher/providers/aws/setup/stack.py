@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 from ....errors import UserError
 from ...errors import MissingError, ServiceError, line
@@ -22,6 +23,7 @@ BROKEN = (
     "DELETE_FAILED",
     "REVIEW_IN_PROGRESS",
 )
+LOOKS = 720  # at what goes on, five seconds apart: an hour
 DONE = {"CREATE_COMPLETE": "made", "UPDATE_COMPLETE": "changed", "DELETE_COMPLETE": "removed"}
 REMEDIES = {
     "already exists|AlreadyExists": "what has that name is no part of this stack: remove it, or rename it, and run this again",
@@ -94,6 +96,7 @@ class Stack:
             ],
             "Capabilities": list(CAPABILITIES),
             "Tags": [{"Key": "project", "Value": self.name}],
+            "ClientRequestToken": uuid4().hex,  # so that it is one request, however often it is sent
         }
         seen = self._events_so_far() if found else set[str]()
         try:
@@ -141,7 +144,7 @@ class Stack:
     def _watch(self, name: str, seen: set[str]) -> dict[str, Any] | None:
         """Print what is done until all is; give what there is then."""
         said = set(seen)
-        while True:
+        for _ in range(LOOKS):
             try:
                 found = self._call("describe_stacks", StackName=name)["Stacks"][0]
             except ServiceError as error:
@@ -157,6 +160,9 @@ class Stack:
             if not _is_busy(found):
                 return found
             time.sleep(float(option("WAIT", "5")))
+        raise UserError(
+            f"CloudFormation is still at work on the stack {self.name}: run this again in a while, and it goes on from there."
+        )
 
     def _events(self, name: str) -> list[dict[str, Any]]:
         """Give what has happened, the oldest first."""

@@ -1,0 +1,267 @@
+"""The life of one project in AWS: set up, set up again, changed, taken back, and all of it once more."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aws_setup_world import KEY, PROVIDER, Place, Step, place, policies, text
+from botocore.exceptions import ClientError
+from stage.aws.policies import ALLOWED, SILENT, verdict
+
+pytestmark = pytest.mark.cloud("aws")
+ARN = "arn:aws:{}:us-east-1:123456789012:{}"
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory, projects: Callable[[str], Path]) -> Iterator[Place]:
+    with place(tmp_path_factory.mktemp("aws"), projects("aws")) as there:
+        yield there
+
+
+@pytest.fixture(scope="module")
+def prepared(there: Place) -> Step:
+    return there.run("setup", WANDB_API_KEY=KEY, REVIEWER="octo-cat")
+
+
+@pytest.fixture(scope="module")
+def again(there: Place, prepared: Step) -> Step:
+    return there.run("setup", WANDB_API_KEY=KEY, REVIEWER="octo-cat")
+
+
+def test_it_says_what_it_made_and_what_is_next(prepared):
+    assert not prepared.error
+    assert "123456789012 in us-east-1" in prepared.output
+    assert "launch cloud=sagemaker doctor_only=true" in prepared.output
+
+
+def test_the_bucket_is_closed_and_keeps_nothing_that_was_deleted(there, prepared):
+    s3 = there.client("s3")
+    closed = s3.get_public_access_block(Bucket="demo-bucket")["PublicAccessBlockConfiguration"]
+    assert set(closed.values()) == {True}
+    assert "Status" not in s3.get_bucket_versioning(Bucket="demo-bucket")
+    (rule,) = s3.get_bucket_lifecycle_configuration(Bucket="demo-bucket")["Rules"]
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    (encryption,) = s3.get_bucket_encryption(Bucket="demo-bucket")["ServerSideEncryptionConfiguration"][
+        "Rules"
+    ]
+    assert encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+
+
+def test_each_machine_has_a_queue_on_spot_and_one_on_demand_and_none_costs_while_idle(there, prepared):
+    names = there.queues()
+    assert {"demo-t4-spot", "demo-t4-demand", "demo-h100x8-spot", "demo-cpu-demand"} <= {*names}
+    assert len(names) == 24
+    found = there.client("batch").describe_compute_environments()["computeEnvironments"]
+    assert sorted(each["computeEnvironmentName"] for each in found) == names
+    assert {each["computeResources"]["minvCpus"] for each in found} == {0}
+    kinds = {each["computeEnvironmentName"]: each["computeResources"] for each in found}
+    assert kinds["demo-t4-spot"]["type"] == "SPOT"
+    assert kinds["demo-t4-spot"]["bidPercentage"] == 70
+    assert kinds["demo-t4-demand"]["type"] == "EC2"
+
+
+def test_logs_end(there, prepared):
+    found = there.client("logs").describe_log_groups()["logGroups"]
+    kept = {each["logGroupName"]: each.get("retentionInDays") for each in found}
+    assert kept == {"/aws/batch/job": 30, "/aws/sagemaker/TrainingJobs": 30}
+
+
+def test_the_key_is_in_its_secret_and_nowhere_else(there, prepared):
+    secrets = there.client("secretsmanager")
+    assert secrets.get_secret_value(SecretId="demo-wandb")["SecretString"] == KEY
+    assert [name for _, name, given in prepared.asked if KEY in text(given)] == ["PutSecretValue"]
+    assert KEY not in prepared.output
+    assert KEY not in text(there.github.__dict__)
+
+
+def test_the_workflow_finds_region_role_and_image(there, prepared):
+    assert there.github.variables == {
+        "AWS_REGION": "us-east-1",
+        "AWS_ROLE": "arn:aws:iam::123456789012:role/demo-launcher",
+        "CLOUD_IMAGE": "123456789012.dkr.ecr.us-east-1.amazonaws.com/demo/train",
+    }
+    assert there.github.environments == {"cloud": ["octo-cat"]}
+    assert "train" in there.github.labels
+
+
+TOKENS = {
+    "new subject": ({}, True),
+    "old subject": ({"sub": "repo:octo-org/leaves:ref:refs/heads/main"}, True),
+    "a repository of the same name": (
+        {"sub": "repo:octo-org/leaves:ref:refs/heads/main", "repository_id": "9"},
+        False,
+    ),
+    "another name": ({"repository": "octo-org/roots"}, False),
+    "another audience": ({"aud": "https://github.com/octo-org"}, False),
+}
+
+
+@pytest.mark.parametrize(("claims", "let_in"), TOKENS.values(), ids=TOKENS)
+def test_only_this_repository_gets_in_by_its_number_whatever_form_its_subject_has(
+    there, prepared, claims, let_in
+):
+    usual = {"repository": "octo-org/leaves", "repository_id": "4711", "repository_owner_id": "815"}
+    token = there.world.github.token(**{**usual, **claims})
+    role = there.github.variables["AWS_ROLE"]
+    asked = {"RoleArn": role, "RoleSessionName": "github", "WebIdentityToken": token}
+    sts = there.client("sts")
+    if let_in:
+        assert sts.assume_role_with_web_identity(**asked)["Credentials"]
+    else:
+        with pytest.raises(ClientError):
+            sts.assume_role_with_web_identity(**asked)
+
+
+OURS, CAP = {"aws:RequestTag/project": "demo"}, "sagemaker:MaxRuntimeInSeconds"
+HERE = {"aws:RequestedRegion": "us-east-1"}
+JOB = {**OURS, CAP: "3600", "sagemaker:InstanceTypes": ["ml.g6.xlarge"]}
+TRAINING, QUEUE = ARN.format("sagemaker", "training-job/x-1"), ARN.format("batch", "job-queue/demo-t4-spot")
+IMAGES, TRAINER = ARN.format("ecr", "repository/demo/train"), "arn:aws:iam::123456789012:role/demo-trainer"
+CREATE = "sagemaker:CreateTrainingJob"
+RIGHTS = [
+    # role, action, resource, context, allowed
+    ("launcher", CREATE, TRAINING, JOB, True),
+    ("launcher", CREATE, TRAINING, {**JOB, CAP: "86400"}, True),
+    ("launcher", CREATE, TRAINING, {**JOB, CAP: "86401"}, False),
+    ("launcher", CREATE, TRAINING, {**JOB, "sagemaker:InstanceTypes": ["ml.p5en.48xlarge"]}, False),
+    (
+        "launcher",
+        CREATE,
+        TRAINING,
+        {key: value for key, value in JOB.items() if "Types" not in key},
+        False,
+    ),
+    ("launcher", CREATE, TRAINING, {**JOB, "aws:RequestTag/project": "other"}, False),
+    ("launcher", CREATE, TRAINING.replace("us-east-1", "eu-west-1"), JOB, False),
+    ("launcher", "sagemaker:StopTrainingJob", TRAINING, {"aws:ResourceTag/project": "demo"}, True),
+    ("launcher", "sagemaker:StopTrainingJob", TRAINING, {"aws:ResourceTag/project": "other"}, False),
+    ("launcher", "sagemaker:StopTrainingJob", TRAINING, {}, False),
+    ("launcher", "sagemaker:AddTags", TRAINING, OURS, True),
+    ("launcher", "sagemaker:AddTags", TRAINING, {**OURS, "aws:ResourceTag/project": "other"}, False),
+    ("launcher", "sagemaker:ListTrainingJobs", "*", HERE, True),
+    ("launcher", "sagemaker:CreateNotebookInstance", "*", {**OURS, **HERE}, False),
+    ("launcher", "iam:PassRole", TRAINER, {"iam:PassedToService": "sagemaker.amazonaws.com"}, True),
+    ("launcher", "iam:PassRole", TRAINER, {"iam:PassedToService": "ecs-tasks.amazonaws.com"}, True),
+    ("launcher", "iam:PassRole", TRAINER, {"iam:PassedToService": "ec2.amazonaws.com"}, False),
+    (
+        "launcher",
+        "iam:PassRole",
+        TRAINER.replace("trainer", "launcher"),
+        {"iam:PassedToService": "sagemaker.amazonaws.com"},
+        False,
+    ),
+    ("launcher", "batch:SubmitJob", QUEUE, {**OURS, "aws:ResourceTag/project": "demo"}, True),
+    ("launcher", "batch:SubmitJob", QUEUE, {**OURS, "aws:ResourceTag/project": "demo-two"}, False),
+    ("launcher", "batch:SubmitJob", ARN.format("batch", "job-definition/demo-train:7"), OURS, True),
+    ("launcher", "batch:SubmitJob", ARN.format("batch", "job-definition/demo-two-train:7"), OURS, False),
+    ("launcher", "batch:RegisterJobDefinition", ARN.format("batch", "job-definition/demo-train"), {}, True),
+    (
+        "launcher",
+        "batch:RegisterJobDefinition",
+        ARN.format("batch", "job-definition/demo-train"),
+        {"batch:Privileged": "true"},
+        False,
+    ),
+    ("launcher", "batch:CreateComputeEnvironment", "*", HERE, False),
+    ("launcher", "ecr:PutImage", IMAGES, {}, True),
+    ("launcher", "ecr:BatchDeleteImage", IMAGES, {}, False),
+    ("launcher", "s3:PutObject", "arn:aws:s3:::demo-bucket/runs/x", {}, True),
+    ("launcher", "s3:PutObject", "arn:aws:s3:::other-bucket/runs/x", {}, False),
+    ("launcher", "s3:DeleteBucket", "arn:aws:s3:::demo-bucket", {}, False),
+    (
+        "launcher",
+        "secretsmanager:GetSecretValue",
+        ARN.format("secretsmanager", "secret:demo-wandb-a1b2c3"),
+        {},
+        False,
+    ),
+    (
+        "trainer",
+        "secretsmanager:GetSecretValue",
+        ARN.format("secretsmanager", "secret:demo-wandb-a1b2c3"),
+        {},
+        True,
+    ),
+    (
+        "trainer",
+        "secretsmanager:GetSecretValue",
+        ARN.format("secretsmanager", "secret:demo-wandb-2-a1b2c3"),
+        {},
+        False,
+    ),
+    ("trainer", "s3:DeleteObject", "arn:aws:s3:::demo-bucket/runs/x/last.pt", {}, True),
+    ("trainer", CREATE, TRAINING, JOB, False),
+    ("trainer", "ecr:PutImage", IMAGES, {}, False),
+    ("machine", "ecr:BatchGetImage", IMAGES, {}, True),
+    ("machine", "s3:GetObject", "arn:aws:s3:::demo-bucket/runs/x", {}, False),
+    ("machine", "ssmmessages:OpenDataChannel", "*", {}, True),
+]
+
+
+@pytest.mark.parametrize(("role", "action", "resource", "context", "allowed"), RIGHTS)
+def test_each_role_may_what_it_needs(there, prepared, role, action, resource, context, allowed):
+    said = verdict(policies(there, f"demo-{role}"), action, resource, context)
+    assert said == (ALLOWED if allowed else SILENT)
+
+
+def test_the_same_again_changes_nothing_and_says_so(again):
+    assert not again.error
+    assert again.changes == ["UpdateStack"], "it is asked, and has nothing to do"
+    assert "All of it was there already: nothing was changed." in again.output
+
+
+def test_another_setting_changes_what_it_is_about_and_holds_until_it_is_given_again(there, again):
+    batch = there.client("batch")
+    before = batch.describe_compute_environments(computeEnvironments=["demo-t4-spot"])["computeEnvironments"]
+    changed = there.run("setup", MACHINES="cpu t4", MAX_HOURS="48")
+    assert (changed.error, changed.changes) == ("", ["UpdateStack"])
+    assert there.queues() == ["demo-cpu-demand", "demo-cpu-spot", "demo-t4-demand", "demo-t4-spot"]
+    assert (
+        before
+        == batch.describe_compute_environments(computeEnvironments=["demo-t4-spot"])["computeEnvironments"]
+    )
+    for types, allowed in (["ml.g4dn.xlarge"], True), (["ml.g6.xlarge"], False):
+        job = {**OURS, CAP: str(48 * 3600), "sagemaker:InstanceTypes": types}
+        said = verdict(policies(there, "demo-launcher"), CREATE, TRAINING, job)
+        assert said == (ALLOWED if allowed else SILENT)
+    kept = there.run("setup")
+    assert "nothing was changed" in kept.output
+    assert there.client("secretsmanager").get_secret_value(SecretId="demo-wandb")["SecretString"] == KEY
+
+
+@pytest.fixture(scope="module")
+def removed(there: Place, again: Step) -> Step:
+    there.client("s3").put_object(Bucket="demo-bucket", Key="runs/x/report.json", Body=b"{}")
+    return there.run("destroy", "demo\n")
+
+
+def test_what_is_typed_wrongly_removes_nothing(there, again):
+    step = there.run("destroy", "no\n")
+    assert (step.error, step.changes) == ("Nothing was removed.", [])
+    assert there.github.variables
+
+
+def test_destroy_leaves_the_data_and_nothing_else(there, removed):
+    assert not removed.error
+    assert "kept, and paid for" in removed.output
+    assert (there.stack(), there.queues()) == ("", [])
+    assert there.client("s3").list_objects_v2(Bucket="demo-bucket")["KeyCount"] == 1
+    assert not there.client("ecr").describe_repositories()["repositories"]
+    assert not there.client("secretsmanager").list_secrets(IncludePlannedDeletion=True)["SecretList"]
+    assert not there.client("logs").describe_log_groups()["logGroups"]
+    assert not there.client("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"]
+    roles = there.client("iam").list_roles()["Roles"]
+    assert not [role for role in roles if role["RoleName"].startswith("demo")]
+    github = there.github
+    assert (github.variables, github.environments, github.labels) == ({}, {}, ["bug"])
+
+
+def test_a_bucket_that_an_earlier_setup_made_is_used_again_and_data_delete_leaves_nothing(there, removed):
+    step = there.run("setup", MACHINES="cpu")
+    assert not step.error
+    assert there.client("s3").list_objects_v2(Bucket="demo-bucket")["KeyCount"] == 1
+    gone = there.run("destroy", "demo\ndemo-bucket\n", DATA="delete")
+    assert not gone.error
+    assert not there.client("s3").list_buckets()["Buckets"]
+    assert PROVIDER not in text(there.client("iam").list_open_id_connect_providers())
+    assert "was gone" in there.run("destroy", YES="1").output, "what is gone is no trouble"
