@@ -283,13 +283,12 @@ def test_the_policies_of_a_stacks_role_count_too(world: aws.World) -> None:
         "Policies": [{"PolicyName": "may", "PolicyDocument": {"Version": "2012-10-17", "Statement": [may]}}],
     }
     template = {"Resources": {"Role": {"Type": "AWS::IAM::Role", "Properties": properties}}}
-    formation = client(world, "cloudformation")
-    formation.create_stack(StackName="roles", TemplateBody=json.dumps(template))
-    properties["Policies"][0]["PolicyDocument"]["Statement"].append(may | {"Action": "sagemaker:Search"})  # type: ignore[index]
-    formation.update_stack(StackName="roles", TemplateBody=json.dumps(template))
+    # Of an update moto takes no policies over: stage.aws.cloudformation has it do so.
+    client(world, "cloudformation").create_stack(StackName="roles", TemplateBody=json.dumps(template))
     sagemaker = client(world, "sagemaker", world.people.session("of-a-stack"))
     sagemaker.list_training_jobs()
-    sagemaker.search(Resource="TrainingJob")
+    with refused("AccessDeniedException", "sagemaker:Search"):
+        sagemaker.search(Resource="TrainingJob")
 
 
 def test_the_policies_of_aws_are_there(world: aws.World) -> None:
