@@ -171,7 +171,7 @@ def on_aws(name: str, account: AwsWorld, monkeypatch: pytest.MonkeyPatch) -> Wor
     forget()
     world = World(name, None, account.asked)
     if name == "sagemaker":
-        world.backend.cloud.service_account = "demo-sagemaker"
+        vars(world.backend)["cloud"].service_account = "demo-sagemaker"
     world.image, world.settle = account.push("demo/train"), lambda: account.pass_time(180)
     account.asked.clear()
     return world

@@ -70,22 +70,23 @@ def test_no_two_processes_draw_the_same():
     assert len(both.unique()) == len(both)
 
 
-def test_an_error_that_nobody_catches_ends_the_program_although_workers_read(tmp_path):
+@pytest.mark.parametrize(("end", "status"), [("raise RuntimeError('lost')", 1), ("", 0)])
+def test_the_program_ends_although_workers_still_read(tmp_path, end, status):
     program = tmp_path / "program.py"
     program.write_text(
         "import torch\n"
         "from PACKAGE.training.batches import Reader\n"
-        "split = [(torch.ones(2), 0)] * 40\n"
-        "reader = Reader(object(), split, workers=2, device=torch.device('cpu'), seed=0)\n"
-        "batches = reader.read([[index] for index in range(40)])\n"
-        "next(batches)\n"
-        "raise RuntimeError('lost')\n"
+        "def reader():\n"
+        "    split = [(torch.ones(2), 0)] * 40\n"
+        "    return Reader(object(), split, workers=2, device=torch.device('cpu'), seed=0)\n"
+        "readers = [reader(), reader()]\n"
+        "batches = [each.read([[index] for index in range(40)]) for each in readers]\n"
+        "kept = [next(each) for each in batches]\n" + end
     )
-    done = subprocess.run(
-        [sys.executable, program], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 1
-    assert "RuntimeError: lost" in done.stderr
+    command = [sys.executable, program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == status
+    assert ("RuntimeError: lost" in done.stderr) == bool(end)
 
 
 def test_reading_leaves_the_generators_of_the_training_alone():

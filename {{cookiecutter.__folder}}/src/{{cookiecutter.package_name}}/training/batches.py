@@ -135,14 +135,13 @@ class Reader:
             (_mix(self._seed, self._rank, epoch, place), row)
             for place, row in enumerate(order, start=first)
         ]
-        # After an error that nobody catches Python waits for processes that are not told to end, for ever.
+        loaded = iter(self._loader)
+        # Workers leave signals alone, so at its end Python would wait for them for ever: this is done first of all there.
         if self._loader.num_workers:
-            atexit.unregister(
-                _end_workers
-            )  # so that it is the first of all that is done at the end
+            atexit.unregister(_end_workers)
             atexit.register(_end_workers)
         coming = None
-        for batch in self._loader:
+        for batch in loaded:
             following = self._send(batch)
             if coming:
                 yield self._take(*coming)
