@@ -4,13 +4,14 @@ import json
 
 import pytest
 import torch
+from launcher import UserError
+from safetensors.torch import load_file
+
 from {{ cookiecutter.package_name }}.evaluate import write_report
 from {{ cookiecutter.package_name }}.train import train
 from {{ cookiecutter.package_name }}.training import loop
 from {{ cookiecutter.package_name }}.training.checkpoint import CheckpointStore
 from {{ cookiecutter.package_name }}.training.weights import chosen_weights
-from launcher import UserError
-from safetensors.torch import load_file
 
 from .conftest import ALONE, KilledError, kill
 

@@ -5,10 +5,11 @@ import os
 import signal
 
 import pytest
-from {{ cookiecutter.package_name }}.train import train
-from {{ cookiecutter.package_name }}.training.checkpoint import CheckpointStore
 from launcher import UserError
 from safetensors.torch import load_file
+
+from {{ cookiecutter.package_name }}.train import train
+from {{ cookiecutter.package_name }}.training.checkpoint import CheckpointStore
 
 from .conftest import ALONE, KilledError, kill
 

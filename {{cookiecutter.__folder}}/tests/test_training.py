@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from {{ cookiecutter.package_name }}.evaluate import write_report
-from {{ cookiecutter.package_name }}.train import train
-from {{ cookiecutter.package_name }}.training.metrics_log import read_metrics
 from launcher import UserError
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import nn
+
+from {{ cookiecutter.package_name }}.evaluate import write_report
+from {{ cookiecutter.package_name }}.train import train
+from {{ cookiecutter.package_name }}.training.metrics_log import read_metrics
 
 from .conftest import ALONE, SMALL
 
@@ -81,7 +82,7 @@ def test_two_processes_give_the_weights_of_one(small_config, run_folder, digits,
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     given = (f"data.folder={digits}", "run.id=two", "trainer.max_epochs=1")
     subprocess.run(
-        [*command, "-m", "{{ cookiecutter.package_name }}.train", *SMALL, *PLAIN, *given],
+        [*command, "-m", "demo.train", *SMALL, *PLAIN, *given],
         cwd=tmp_path,
         check=True,
         capture_output=True,
