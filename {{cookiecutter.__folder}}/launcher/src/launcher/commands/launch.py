@@ -1,4 +1,4 @@
-"""`uv run launch cloud=vertex`: train somewhere else, with the settings of `uv run train`.
+"""`uv run launch cloud=...`: train somewhere else, with the settings of `uv run train`.
 
 Everything that can be wrong is looked at before anything is started: first the settings, then the price, then what
 the provider can tell. Nothing here imports torch or talks to a network before it has to.
@@ -38,6 +38,9 @@ NOTEBOOKS = "cloud={} opens no notebook{}; `make notebook` opens one here."
 SWEEPS = "cloud={} runs no sweeps{}; `uv run train {}` runs it here."
 
 schema.register()
+
+# What stands in a dry run for what only a login tells.
+UNKNOWN = {"PROJECT": "project", "0" * 12: "account"}
 
 
 def main() -> None:
@@ -177,8 +180,9 @@ def trainings(args: Sequence[str], search: Search | None) -> list[list[str]]:
 def _unresolved(plan: Plan, job: Job) -> str:
     """Say what only a provider can tell, and a dry run therefore leaves open."""
     lines = []
-    if plan.config.cloud.project is None and "PROJECT" in job.image:
-        lines.append("PROJECT stands for the project of your login; give cloud.project=...")
+    for word, what in UNKNOWN.items():
+        if plan.config.cloud.project is None and word in job.image:
+            lines.append(f"{word} stands for the {what} of your login; give cloud.project=...")
     if plan.price.region and "@sha256:" not in job.image:
         lines.append(f"The digest of {job.image} is looked up when the job is started.")
     return "".join(f"{line}\n" for line in lines)
