@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from aws_setup_world import KEY, PROVIDER, Place, Step, place, policies, text
 from botocore.exceptions import ClientError
+from stage.aws.cloudformation import STATED
 from stage.aws.policies import ALLOWED, SILENT, verdict
 
 pytestmark = pytest.mark.cloud("aws")
@@ -44,6 +45,8 @@ def test_the_bucket_is_closed_and_keeps_nothing_that_was_deleted(there, prepared
     (encryption,) = s3.get_bucket_encryption(Bucket="demo-bucket")["ServerSideEncryptionConfiguration"][
         "Rules"
     ]
+    (only,) = STATED["demo-bucket"]["Statement"]
+    assert (only["Effect"], only["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
     assert encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
 
 

@@ -21,6 +21,8 @@ from moto.logs.models import LogGroup, logs_backends
 from moto.s3.models import FakeBucket, s3_backends
 from moto.secretsmanager.models import secretsmanager_backends
 
+STATED: dict[str, Any] = {}  # the policies of buckets
+EMPTIED: set[str] = set()  # repositories that may be deleted with their images
 EVERYWHERE = "aws"  # moto's name for the region of services that have none
 
 
@@ -101,14 +103,13 @@ class BucketPolicy(Made, CloudFormationModel):
         cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
     ) -> "BucketPolicy":
         given = cloudformation_json["Properties"]
-        backend = s3_backends[account_id][EVERYWHERE]
         # moto would hold each call against it without its conditions, and nobody could use the bucket
-        # (moto/s3/models.py, put_bucket_policy): kept as a tag of the bucket's own object, to be looked at.
-        backend.get_bucket(given["Bucket"]).stated_policy = json.dumps(given["PolicyDocument"])
+        # (moto/s3/models.py, put_bucket_policy): so it is only kept, to be looked at.
+        STATED[given["Bucket"]] = given["PolicyDocument"]
         return cls(given["Bucket"])
 
     def delete(self, account_id: str, region_name: str) -> None:
-        del s3_backends[account_id][EVERYWHERE].get_bucket(self.name).stated_policy
+        del STATED[self.name]
 
 
 def _environment(
@@ -208,8 +209,16 @@ def _whole_repository(
     """AWS::ECR::Repository with its lifecycle policy, by the rules that moto knows of those."""
     made = _repository(name, given, account_id, region, **kwargs)
     policy = given["Properties"]["LifecyclePolicy"]["LifecyclePolicyText"]
+    if given["Properties"].get("EmptyOnDelete"):
+        EMPTIED.add(name)
     ecr_backends[account_id][region].put_lifecycle_policy(account_id, name, policy)
     return made
+
+
+def _delete_repository(self: Repository, account_id: str, region_name: str) -> None:
+    """One that is not empty is deleted only where the template says so."""
+    backend = ecr_backends[account_id][region_name]
+    backend.delete_repository(self.name, account_id, force=self.name in EMPTIED)
 
 
 def _differs(self: Any, incoming: list[dict[str, Any]], body: str, old: Any) -> None:
@@ -240,6 +249,7 @@ def as_documented() -> Iterator[None]:
         mock.patch.object(ComputeEnvironment, "create_from_cloudformation_json", classmethod(_environment)),
         mock.patch.object(FakeBucket, "create_from_cloudformation_json", classmethod(_whole_bucket)),
         mock.patch.object(Repository, "create_from_cloudformation_json", classmethod(_whole_repository)),
+        mock.patch.object(Repository, "delete", _delete_repository),
         mock.patch.object(Role, "create_from_cloudformation_json", classmethod(_whole_role)),
         mock.patch.object(Role, "update_from_cloudformation_json", classmethod(_changed_role)),
         mock.patch.object(LogGroup, "create_from_cloudformation_json", classmethod(_log_group)),
