@@ -1,5 +1,7 @@
 """Data sets: what is made, what is read back, and what is refused."""
 
+import os
+import pickle
 import shutil
 
 import numpy as np
@@ -7,11 +9,12 @@ import pytest
 import torch
 from launcher import UserError
 from omegaconf import OmegaConf
+from safetensors.numpy import save_file
 
 from {{ cookiecutter.package_name }}.config import CONFIGS
 from {{ cookiecutter.package_name }}.data.digits import Digits
 from {{ cookiecutter.package_name }}.data.shapes import Shapes
-from {{ cookiecutter.package_name }}.data.split import Split
+from {{ cookiecutter.package_name }}.data.split import Split, open_split
 
 
 def configured(name, **changes):
@@ -75,6 +78,71 @@ def test_a_small_fraction_is_part_of_a_larger_one_and_never_empty():
     assert small < large
     assert small != set(range(10))
     assert len(split.part(0.001)) == 1
+
+
+def test_a_part_of_a_part_is_within_it():
+    split = Split(torch.arange(100).view(100, 1), torch.arange(100))
+    half = split.part(0.5)
+    quarter = {int(item[1]) for item in half.part(0.5)}
+    assert len(quarter) == 25
+    assert quarter < {int(item[1]) for item in half}
+
+
+@pytest.fixture(name="large")
+def large_file(tmp_path):
+    """A file of 4 MB."""
+    path = tmp_path / "train.safetensors"
+    rng = np.random.default_rng(0)
+    arrays = {
+        "inputs.words": rng.integers(0, 255, (4000, 1024), dtype=np.uint8),
+        "inputs.length": rng.integers(0, 255, 4000),
+        "targets": np.arange(4000),
+    }
+    save_file(arrays, path)
+    return path
+
+
+def received(sent):
+    return pickle.loads(sent)  # noqa: S301 - it was pickled here
+
+
+@pytest.mark.parametrize("fraction", [1, 0.1])
+def test_a_split_is_sent_to_another_process_without_its_data(large, fraction):
+    split = open_split(large, "targets", "make").part(fraction)
+    sent = pickle.dumps(split)
+    # 8 bytes for each of its rows; the path and the names of types are some hundreds.
+    assert len(sent) < 2000 + (8 * len(split) if fraction < 1 else 0)
+    again = received(sent)
+    assert len(again) == len(split)
+    for index in (0, 7, len(split) - 1):
+        (inputs, target), (same, also) = split[index], again[index]
+        assert inputs.keys() == same.keys()
+        assert all(torch.equal(inputs[name], same[name]) for name in inputs)
+        assert target == also
+
+
+def test_arrays_that_are_no_longer_the_files_are_sent_as_they_are(large):
+    split = open_split(large, "targets", "make")
+    split.targets = split.targets % 2
+    split.inputs["length"] = split.inputs["length"] + 1000
+    again = received(pickle.dumps(split))
+    assert torch.equal(again.targets, split.targets)
+    assert torch.equal(again.inputs["length"], split.inputs["length"])
+    assert torch.equal(again.inputs["words"], split.inputs["words"])
+    arrays = Split(torch.arange(10).view(10, 1), torch.arange(10)).part(0.5)
+    assert torch.equal(received(pickle.dumps(arrays))[0][0], arrays[0][0])
+
+
+def test_data_that_was_made_again_meanwhile_is_not_mixed_with_the_old(large):
+    sent = pickle.dumps(open_split(large, "targets", "make"))
+    os.utime(large, ns=(0, 0))  # the same data at another time
+    with pytest.raises(UserError, match=r"train\.safetensors was made again"):
+        received(sent)
+
+
+def test_a_file_without_its_arrays_is_refused_by_name(large):
+    with pytest.raises(UserError, match=r"it has no array labels\); make it again with `make`"):
+        open_split(large, "labels", "make")
 
 
 def test_fraction_shrinks_the_training_split_only(digits):

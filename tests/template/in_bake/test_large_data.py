@@ -1,5 +1,6 @@
 """Data that is larger than memory is made in parts, read as mapped files, and evaluated batch by batch."""
 
+import multiprocessing
 import resource
 import subprocess
 import sys
@@ -59,9 +60,27 @@ def read_large(folder):
     assert most < 100 * MEGABYTE, most / MEGABYTE
 
 
+def read_large_elsewhere(folder, method):
+    """Reads as macOS (spawn) and Python 3.14 (forkserver) do: their workers are sent what they read from."""
+    from PACKAGE.training.batches import Reader
+
+    multiprocessing.set_start_method(method)
+    data = Large(folder, fraction=0.5)
+    split = data.split("train")
+    assert split.rows is not None
+    reader = Reader(data, split, workers=1, device=torch.device("cpu"), seed=0)
+    for number, (_, targets) in enumerate(reader.read([[0, 1], [2, 3]])):
+        rows = split.rows[2 * number : 2 * number + 2]
+        assert torch.equal(targets[:, 0].long(), rows // ROWS)
+    # Batches of 2 MB come back in shared memory; the data would take 384 MB of it.
+    assert own_memory("RssShmem") < 50 * MEGABYTE, own_memory("RssShmem") / MEGABYTE
+
+
 def test_a_split_larger_than_memory_is_made_and_read(tmp_path):
-    for step in ("make_large", "read_large"):
-        code = f"from tests.test_large_data import {step}; {step}({str(tmp_path / 'large')!r})"
+    elsewhere = [("read_large_elsewhere", (method,)) for method in ("spawn", "forkserver")]
+    for step, how in [("make_large", ()), ("read_large", ()), *elsewhere]:
+        arguments = (str(tmp_path / "large"), *how)
+        code = f"from tests.test_large_data import {step}; {step}(*{arguments!r})"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "large/train.safetensors").stat().st_size > PARTS * ROWS * MEGABYTE

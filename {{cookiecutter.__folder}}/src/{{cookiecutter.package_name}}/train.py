@@ -130,13 +130,15 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
             workers=settings.num_workers,
             device=processes.device,
             seed=config.seed,
+            rank=processes.rank,
         )
         for name in ("train", "val")
     ]
     seed_everything(config.seed)  # the same weights in every process
-    model = instantiate(config.model).to(processes.device)
+    model = instantiate(config.model)
     if settings.shard:
-        shard(model, processes)
+        shard(model, processes)  # before it goes to the device, which may not hold all of it
+    model.to(processes.device)
     seed_everything(config.seed + processes.rank)  # but not the same dropout
     optimizer = build_optimizer(config.optimizer, model)
     steps = settings.max_epochs * steps_per_epoch(readers[0].samples, settings.batch_size)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from launcher import UserError, storage
@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
+from torch.optim.lr_scheduler import LambdaLR
 
 from . import sharding
 from .checkpoint import CheckpointStore, load_checkpoint
@@ -31,6 +32,10 @@ from .weights import chosen_weights
 
 log = logging.getLogger(__name__)
 
+State = TypeVar("State", dict[str, Any], dict[str, Any] | None)
+# What the first process has and sends in shares, where a model is divided.
+LARGE = ("model", "average", "best", "optimizer")
+
 
 def restore(trainer: Trainer, config: DictConfig, folder: RunFolder) -> None:
     """Put `trainer` where its run, or the one named in `restore.from`, stands.
@@ -40,7 +45,7 @@ def restore(trainer: Trainer, config: DictConfig, folder: RunFolder) -> None:
     """
     if trainer.processes.first:
         trainer.checkpoints.remove_unfinished()
-    state = agree(trainer.processes, trainer.checkpoints.load_newest())
+    state = agree(trainer.processes, read(trainer, trainer.checkpoints.load_newest))
     if state:
         refuse_other_settings(trainer.plain_config, state["config"], folder.id)
         trainer.restore(state)
@@ -48,21 +53,63 @@ def restore(trainer: Trainer, config: DictConfig, folder: RunFolder) -> None:
         done = "has finished" if trainer.finished else "goes on"
         log.info("Run %s %s at epoch %d, step %d.", folder.id, done, position.epoch, position.step)
     elif source := config.restore["from"]:
-        state = load_source(source, Path(config.run.root))
+        root = Path(config.run.root)
         if config.restore.mode == "weights":
-            weights = chosen_weights(state) if "optimizer" in state else state["model"]
-            load_weights(trainer.model, weights, source, config.restore.skip)
-            if trainer.average:
-                trainer.average.model.load_state_dict(trainer.model.state_dict())
-        elif "optimizer" not in state:
-            raise UserError(f"restore.from={source} holds weights only; add restore.mode=weights.")
+            load_weights(trainer, source, root, config.restore.skip)
         else:
+            state = read(trainer, lambda: load_source(source, root))
+            if "optimizer" not in state:
+                raise UserError(
+                    f"restore.from={source} holds weights only; add restore.mode=weights."
+                )
             refuse_other_settings(trainer.plain_config, state["config"], source, longer=True)
+            _refuse_planned_schedule(trainer, state)
             trainer.restore(state)
+            _set_rates(trainer)
             trainer.position.lines = 0  # its lines are in the other run's log
         log.info("Run %s starts from %s (%s).", folder.id, source, config.restore.mode)
     else:
         log.info("Run %s starts in %s.", folder.id, folder.path)
+
+
+def _refuse_planned_schedule(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Refuse another number of steps for a schedule that remembers its own, as torch's OneCycleLR does."""
+    planned = state["scheduler"].get("total_steps")
+    if planned not in (None, now := getattr(trainer.scheduler, "total_steps", None)):
+        raise UserError(
+            f"{type(trainer.scheduler).__name__} was planned for {planned} steps and cannot go on to {now}; give the "
+            "same trainer.max_epochs, or start with restore.mode=weights."
+        )
+
+
+def _set_rates(trainer: Trainer) -> None:
+    """Take the rates of a schedule that is longer than it was; those in the checkpoint are of its old end."""
+    schedule = trainer.scheduler
+    if isinstance(schedule, LambdaLR):
+        rates = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        for group, (rate, factor) in zip(trainer.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor(schedule.last_epoch)
+
+
+def read(trainer: Trainer, load: Callable[[], State]) -> State:
+    """Give what `load` does; where a model is divided, only the first process loads, for it is too large for each.
+
+    The others get the rest of it, without what is in `LARGE`, or the same error.
+    """
+    if not isinstance(trainer.model, FSDPModule):
+        return load()
+    whole: Any = None
+    problem = None
+    if trainer.processes.first:
+        try:
+            whole = load()
+        except UserError as error:
+            problem = str(error)
+    rest = whole and {key: {} if key in LARGE else value for key, value in whole.items()}
+    rest, problem = trainer.processes.from_first((rest, problem))
+    if problem:
+        raise UserError(problem)
+    return whole if trainer.processes.first else rest
 
 
 def agree(processes: Processes, state: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -120,13 +167,30 @@ def _download(uri: str, folder: Path) -> Path:
     return folder
 
 
-def load_weights(
-    model: nn.Module, weights: dict[str, Any], source: str, skip: Sequence[str] = ()
-) -> None:
-    """Load weights that must fit the model exactly, but for names that are to be skipped.
+def load_weights(trainer: Trainer, source: str, root: Path, skip: Sequence[str]) -> None:
+    """Begin with the weights that a run, or a file, ends with; see `load_source` and `fitting`."""
+
+    def load() -> dict[str, Any]:
+        state = load_source(source, root)
+        weights = chosen_weights(state) if "optimizer" in state else state["model"]
+        return {"model": fitting(trainer.model, weights, source, skip)}
+
+    weights = read(trainer, load)["model"]
+    if isinstance(trainer.model, FSDPModule):
+        sharding.set_model(trainer.model, weights)
+    else:
+        trainer.model.load_state_dict(weights, strict=False)
+    if trainer.average:
+        trainer.average.model.load_state_dict(trainer.model.state_dict())
+
+
+def fitting(
+    model: nn.Module, weights: dict[str, Any], source: str, skip: Sequence[str]
+) -> dict[str, Any]:
+    """Give weights that fit the model exactly, but for names that are to be skipped.
 
     Args:
-        model: takes them.
+        model: is to take them.
         weights: by name.
         source: where they are from, for messages.
         skip: patterns of names, such as `head.*`, that keep the values they have.
@@ -150,8 +214,4 @@ def load_weights(
                 f"{wanted.get(name, 'missing')} here; give the same model settings, or leave it out with "
                 f"restore.skip=[{name}]."
             )
-    chosen = {name: weights[name] for name in taken}
-    if isinstance(model, FSDPModule):
-        sharding.set_model(model, chosen)
-    else:
-        model.load_state_dict(chosen, strict=False)
+    return {name: weights[name] for name in taken}

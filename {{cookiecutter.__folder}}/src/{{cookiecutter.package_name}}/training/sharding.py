@@ -5,6 +5,7 @@ Tried with gloo on CPUs; on several GPUs nobody has run it yet.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -28,18 +29,52 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def shard(model: nn.Module, processes: Processes) -> None:
-    """Leave each process its share of every parameter; one process keeps them whole.
+    """Leave each process its share of every parameter, on its device; one process keeps them whole, where they are.
 
-    The model's parts are gathered one after the other while it computes: its children, and the layers of a list.
+    Each of the model's parts goes to the device by itself and is divided there before the next one comes. They are
+    gathered one after the other while the model computes.
     """
     if processes.count == 1:
         return
     mesh = init_device_mesh(processes.device.type, (processes.count,))
-    for child in model.children():
-        for part in child if isinstance(child, nn.ModuleList) else [child]:
-            if any(True for _ in part.parameters()):
-                fully_shard(part, mesh=mesh)
+    for part in parts(model):
+        fully_shard(part, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def parts(model: nn.Module) -> list[nn.Module]:
+    """Choose what is gathered by itself: the model's children, or what they hold where they are lists or dicts.
+
+    A parameter can belong to one part only. Where a child shares some with others, its own children are looked at
+    instead, and theirs. What no part has, such as tied weights, is gathered from the beginning of a step to its end.
+    """
+    uses = Counter(weight for _, weight in model.named_parameters(remove_duplicate=False))
+    places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
+    found: dict[nn.Module, None] = {}
+
+    def look(module: nn.Module) -> None:
+        for child in module.children():
+            inside = Counter(weight for _, weight in child.named_parameters(remove_duplicate=False))
+            # A layer that is used in several places is one part, if each use of its weights is a use of the layer.
+            alone = all(uses[weight] == count * places[child] for weight, count in inside.items())
+            if inside and alone and _computes(child):
+                found[child] = None
+            elif not _reads_its_children(child):
+                look(child)
+
+    look(model)
+    return list(found)
+
+
+def _computes(module: nn.Module) -> bool:
+    """Whether it has a forward pass, before which it can be gathered; a list or a dict of modules has none."""
+    return type(module).forward is not nn.Module.forward
+
+
+def _reads_its_children(module: nn.Module) -> bool:
+    """Whether it may use its children's weights without calling them, as torch's own attention does."""
+    own = type(module).__module__.startswith("torch.nn.") and _computes(module)
+    return own and not isinstance(module, nn.Sequential)
 
 
 def average_gradients(model: nn.Module, now: bool) -> None:
@@ -64,13 +99,28 @@ def get_optimizer(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
 
 
 def set_model(model: nn.Module, weights: dict[str, Any]) -> None:
-    """Take one's share of whole weights, which every process has; names that are missing keep their values."""
-    options = StateDictOptions(full_state_dict=True, strict=False)
-    set_model_state_dict(model, weights, options=options)
+    """Take one's share of whole weights, which the first process has; names that are missing keep their values."""
+    options = _from_first(model)
+    options.strict = False
+    set_model_state_dict(model, _each_once(model, weights), options=options)
+
+
+def _each_once(model: nn.Module, weights: dict[str, Any]) -> dict[str, Any]:
+    """Give each weight by the first of its names; torch does not know the others of a layer that is in several places."""
+    named = dict(model.named_parameters(remove_duplicate=False))
+    named |= dict(model.named_buffers(remove_duplicate=False))
+    first: dict[torch.Tensor, str] = {}
+    for name, tensor in named.items():
+        first.setdefault(tensor, name)
+    return {first[named[name]] if name in named else name: value for name, value in weights.items()}
 
 
 def set_optimizer(model: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Take one's share of an optimizer's whole state, which every process has."""
-    set_optimizer_state_dict(
-        model, optimizer, state, options=StateDictOptions(full_state_dict=True)
-    )
+    """Take one's share of an optimizer's whole state, which the first process has."""
+    set_optimizer_state_dict(model, optimizer, state, options=_from_first(model))
+
+
+def _from_first(model: nn.Module) -> StateDictOptions:
+    # One tensor at a time is sent whole, so that only the first process's memory has to hold them all.
+    divided = isinstance(model, FSDPModule)
+    return StateDictOptions(full_state_dict=True, broadcast_from_rank0=divided)
