@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import pytest
 from baking import ROOT
 from launcher.errors import UserError
-from launcher.settings.cli import as_typed
+from launcher.settings.cli import alone, as_typed, refuse_choices
 from launcher.settings.examples import check_config, check_types
-from launcher.settings.explain import ambiguous, nearest, unreadable
+from launcher.settings.explain import ambiguous, explain, nearest, unreadable
 from launcher.settings.parser import SHELL_COMPLETION, TextHelpParser
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 
 class Lazy:
@@ -224,6 +225,105 @@ def test_what_does_not_is_named_with_what_would(example: dict, actual: dict, nam
     with pytest.raises(UserError) as refused:
         check_types("x", OmegaConf.create(example), OmegaConf.create(actual))
     assert str(refused.value).startswith(f"{named} is ")
+
+
+# What files say, and their classes
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: {b: 1\nc: 2\n", "line 2, is no YAML: while parsing a flow mapping expected"),
+        ("a: 1\n\tb: 2\n", "line 2, is no YAML: while scanning"),
+        ("a: 1\na: 2\n", "line 2, is no YAML: while constructing a mapping found duplicate key a"),
+        ("a: [1\n", "line 2, is no YAML: while parsing a flow sequence"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_named_with_its_line(tmp_path, monkeypatch, text: str, said: str):
+    (tmp_path / "own.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(YAMLError) as broken:
+        OmegaConf.load(tmp_path / "own.yaml")
+    sentence = explain(broken.value)
+    assert sentence.startswith(f"own.yaml, {said}")
+    assert "\n" not in sentence
+
+
+def composed(folder, text: str) -> str:
+    """What is said of an experiment with this text."""
+    import hydra
+    from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
+
+    (folder / "experiment").mkdir()
+    (folder / "experiment" / "own.yaml").write_text(text)
+    (folder / "top.yaml").write_text("defaults: [of_this_test, _self_, experiment: own]\n")
+    ConfigStore.instance().store(name="of_this_test", node=Outer)
+    with hydra.initialize_config_dir(str(folder), version_base="1.3"), pytest.raises(HydraException) as wrong:
+        hydra.compose("top")
+    return explain(wrong.value)
+
+
+@pytest.mark.parametrize("text", ["", "width: 3\n"])
+def test_an_experiment_without_its_first_line_is_told_it(tmp_path, text: str):
+    said = composed(tmp_path, text)
+    assert said.startswith("configs/experiment/own.yaml needs the line `# @package _global_` at its top")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("widht: 3", "There is no widht; did you mean width?"),
+        ("inner: {dept: 3}", "There is no inner.dept; did you mean inner.depth?"),
+        ("width: wide", "width: Value 'wide' of type 'str' could not be converted to Integer."),
+    ],
+)
+def test_a_mistake_in_an_experiment_names_file_and_key(tmp_path, text: str, said: str):
+    said_of = composed(tmp_path, f"# @package _global_\n{text}\n")
+    assert said_of == f"configs/experiment/own.yaml: {said}"
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("json.decoder.JSONDecoderr", "there is no JSONDecoderr in json.decoder; did you mean JSONDecoder?"),
+        ("json.dumbs", "there is no dumbs in json; did you mean dumps?"),
+        ("json.qqqqqqqq", "there is no qqqqqqqq in json; correct it."),
+        ("jsonn.decoder.JSONDecoder", "there is no JSONDecoder in jsonn.decoder; correct it."),
+    ],
+)
+def test_a_class_that_is_not_there_is_said_in_one_sentence(target: str, said: str):
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    config = OmegaConf.create({"model": {"_target_": target}})
+    with pytest.raises(InstantiationException) as wrong:
+        instantiate(config.model)
+    assert explain(wrong.value) == f"model._target_: {said}"
+
+
+def test_a_class_whose_module_lacks_a_package_is_not_called_missing(tmp_path, monkeypatch):
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    (tmp_path / "of_this_test.py").write_text("import a_package_that_is_not_there\nclass Mine: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InstantiationException) as wrong:
+        instantiate(OmegaConf.create({"model": {"_target_": "of_this_test.Mine"}}).model)
+    assert "No module named 'a_package_that_is_not_there'" in explain(wrong.value)
+
+
+def test_only_the_sections_that_a_program_reads_must_fit_together():
+    whole = OmegaConf.create({"data": {"seed": "${seed}"}, "seed": 3, "model": {"sides": "${data.sides}"}})
+    assert alone(whole, ["data"]) == {"data": {"seed": 3}}
+    assert alone(whole, []) is whole
+
+
+def test_a_folder_among_the_words_is_no_choice(tmp_path):
+    (tmp_path / "model").mkdir()
+    refuse_choices(["--config-dir", str(tmp_path / "model")], tmp_path)
+    with pytest.raises(UserError, match="model= names no file"):
+        refuse_choices(["model="], tmp_path)
 
 
 def test_a_python_that_looks_into_helps_starts_every_command(project):

@@ -1,5 +1,6 @@
 """A mistake in the configuration is found before anything is trained, in one sentence."""
 
+import re
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ REFUSED = [
     ("model.width=3.5", "model.width=3.5 is a number; give a whole number"),
     ("restore.mode=both", "restore.mode=both is unknown; choose of continue, weights."),
     ("+trainer.max_epoch=9", "There is no trainer.max_epoch; did you mean trainer.max_epochs?"),
-    ("model=null", "model=null names no file; give model=cnn | unet"),
+    ("model=null", "model=null names no file; give model="),
     ("data.classes=1", "data.classes=1 is too small; the least is 2."),
     ("tracking.project=a/b", "tracking.project=a/b cannot name a project of wandb"),
 ]
@@ -54,6 +55,14 @@ def test_a_mistake_is_one_sentence_and_imports_no_torch(tmp_path, override, sent
         ("data.fraction=1.5", "data.fraction=1.5 is too large; the most is 1."),
         ("seed=99999999999999999999", "seed=99999999999999999999 is too large"),
         ("data.seed=-1", "data.seed=-1 is too small"),
+        ("data.fraction=0", "data.fraction=0 leaves nothing to train on"),
+        (
+            "optimizer.groups=[{names: 'features.*'}]",
+            "optimizer.groups[0].names=features.* is no list; give names: ['features.*'] there.",
+        ),
+        ("optimizer.groups=[{lr: -1}]", "optimizer.groups[0].lr=-1 is too small"),
+        ("optimizer.groups=[{max_dims: 1, weight_decay: -1.0}]", "groups[0].weight_decay=-1.0 is"),
+        ("optimizer.groups=[3]", "optimizer.groups[0]=3 is no mapping"),
         ("trainer.device=tpu", "choose of auto, cpu, cuda, mps"),
         ("trainer.compile=true", "choose of null, default, reduce-overhead, max-autotune"),
         ("monitor.metric=val/acuracy", "choose one of val/loss, val/accuracy"),
@@ -62,7 +71,7 @@ def test_a_mistake_is_one_sentence_and_imports_no_torch(tmp_path, override, sent
     ],
 )
 def test_values_that_cannot_work_are_refused(small_config, override, sentence):
-    with pytest.raises(UserError, match=sentence.replace(".", r"\.")):
+    with pytest.raises(UserError, match=re.escape(sentence)):
         small_config(override)
 
 
@@ -79,4 +88,4 @@ def test_help_shows_the_settings_with_their_comments_and_the_choices(tmp_path):
         check=True,
     )
     assert "the same id again continues the same run" in done.stdout
-    assert "experiment=diabetes | digits_cnn | " in done.stdout
+    assert re.search(r"experiment=(\w+ \| )*digits_cnn", done.stdout)

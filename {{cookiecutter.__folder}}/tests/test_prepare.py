@@ -4,7 +4,11 @@ import json
 import subprocess
 import sys
 
+import hydra
 import pytest
+from hydra.utils import instantiate
+
+from {{ cookiecutter.package_name }}.config import CONFIGS
 
 
 def run(folder, *command):
@@ -41,6 +45,43 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_made(tmp_path, overrid
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.rglob("*")) == []
+
+
+def prepare_own(folder, text, *overrides):
+    """Prepare a data set of one's own, whose file is beside those of the project."""
+    (folder / "configs/data").mkdir(parents=True)
+    (folder / "configs/data/own.yaml").write_text(text)
+    return prepare(folder, "--config-dir", folder / "configs", "data=own", *overrides)
+
+
+def test_data_that_the_default_model_does_not_fit_is_made_all_the_same(tmp_path):
+    target = "{{ cookiecutter.package_name }}.examples.finetune.OddDigits"
+    own = f"_target_: {target}\nfolder: made\nfraction: 1.0\n"
+    own += "size: 8\nclasses: 2\nseed: ${seed}\nchannels: 1\n"
+    broken = ("model.in_channels=${data.nothing}", "task.outputs=${data.nothing}")
+    done = prepare_own(tmp_path, own, *broken)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "made/info.json").read_text())["seed"] == 0
+
+
+def test_a_table_that_needs_no_files_says_so(tmp_path):
+    target = "{{ cookiecutter.package_name }}.examples.diabetes.Diabetes"
+    done = prepare_own(tmp_path, f"_target_: {target}\nseed: 0\n")
+    assert done.returncode == 1
+    assert done.stderr == "Diabetes reads no prepared files: there is nothing to make.\n"
+
+
+@pytest.mark.parametrize(
+    "data", [["data=shapes"], ["data=digits", "data.folder=elsewhere"], ["experiment=finetune"]]
+)
+def test_the_command_that_a_message_gives_makes_what_was_missing(tmp_path, data):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        section = instantiate(hydra.compose("train", data).data)
+    program, *words = section.command.removeprefix("uv run ").split()
+    assert program == "prepare"
+    done = prepare(tmp_path, *words, *(["data.scenes=12"] if "data=shapes" in data else []))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / section.folder / "train.safetensors").exists()
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

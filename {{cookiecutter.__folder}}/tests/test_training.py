@@ -82,7 +82,7 @@ def test_two_processes_give_the_weights_of_one(small_config, run_folder, digits,
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     given = (f"data.folder={digits}", "run.id=two", "trainer.max_epochs=1")
     subprocess.run(
-        [*command, "-m", "demo.train", *SMALL, *PLAIN, *given],
+        [*command, "-m", "{{ cookiecutter.package_name }}.train", *SMALL, *PLAIN, *given],
         cwd=tmp_path,
         check=True,
         capture_output=True,

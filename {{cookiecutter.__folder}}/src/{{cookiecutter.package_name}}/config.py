@@ -158,10 +158,13 @@ def _check_training(config: DictConfig) -> None:
         _check_range(key, value, bound)
     for key in ("data.fraction", "scheduler.warmup", "scheduler.final", "trainer.ema"):
         _check_range(key, OmegaConf.select(config, key), 0, 1)
+    if OmegaConf.select(config, "data.fraction") == 0:
+        raise UserError("data.fraction=0 leaves nothing to train on; give a number above 0.")
     if trainer.clip_norm is not None and trainer.clip_norm <= 0:
         raise UserError(
             f"trainer.clip_norm={trainer.clip_norm} leaves nothing of a gradient; give a number above 0, or null."
         )
+    _check_groups(config.optimizer.get("groups"))
     _check_range("seed", config.seed, -MAX_SEED, MAX_SEED)
     if OmegaConf.is_interpolation(config.task, "outputs"):  # one output for each class of the data
         _check_range("data.classes", config.data.get("classes"), 2)
@@ -181,6 +184,19 @@ def _check_training(config: DictConfig) -> None:
     if config.run.id is not None:
         identity.check_run_id(config.run.id)
     check_tracking(config.tracking)
+
+
+def _check_groups(groups: Any) -> None:
+    """Refuse groups of parameters that are of another form than docs/your-own.md shows."""
+    for number, group in enumerate(groups or ()):
+        key = f"optimizer.groups[{number}]"
+        if not isinstance(group, DictConfig):
+            raise UserError(f"{key}={group} is no mapping; give its names, lr and so on by name.")
+        names = group.get("names")
+        if names is not None and not OmegaConf.is_list(names):
+            raise UserError(f"{key}.names={names} is no list; give names: ['{names}'] there.")
+        for setting, least in (("lr", 0), ("weight_decay", 0), ("max_dims", 0)):
+            _check_range(f"{key}.{setting}", group.get(setting), least)
 
 
 def _numbers(node: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

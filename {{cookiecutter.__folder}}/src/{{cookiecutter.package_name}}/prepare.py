@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from .config import program
 
 
-@program("prepare")
+@program("prepare", sections=["data"])
 def main(config: DictConfig) -> None:
     """Make the data set and say what was made."""
     data = hydra.utils.instantiate(config.data)

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from launcher import UserError
+from omegaconf import OmegaConf
 
+from ..config import CONFIGS
 from .files import SplitWriter, write_json
 
 if TYPE_CHECKING:  # torch takes seconds to import, and making data needs none of it
@@ -154,15 +156,20 @@ class ArrayData(ABC):
         return as_inputs(inputs, self.scale), as_targets(targets)
 
     @property
-    def name(self) -> str:
-        """What the data set's module, its YAML file and its stage in dvc.yaml are called."""
-        return type(self).__module__.rpartition(".")[2]
-
-    @property
     def command(self) -> str:
-        """What to type to make this data set."""
-        moved = "" if self.folder == Path("data", self.name) else f" data.folder={self.folder}"
-        return f"uv run prepare data={self.name}{moved}"
+        """What to type to make this data set: the file of configs/data, or else the experiment, that names its class."""
+        target = f"{type(self).__module__}.{type(self).__qualname__}"
+        found = {}
+        for file in [*CONFIGS.glob("data/*.yaml"), *CONFIGS.glob("experiment/*.yaml")]:
+            section, inside = OmegaConf.load(file), "" if file.parent.name == "data" else "data."
+            if OmegaConf.select(section, f"{inside}_target_") == target:
+                place = OmegaConf.select(section, f"{inside}folder")
+                found[f"{file.parent.name}={file.stem}"] = Path(place or "")
+        if not found:
+            return f"uv run prepare data._target_={target} data.folder={self.folder}"
+        name = min(found, key=lambda each: (found[each] != self.folder, each))
+        moved = "" if found[name] == self.folder else f" data.folder={self.folder}"
+        return f"uv run prepare {name}{moved}"
 
 
 class ImageData(ArrayData):

@@ -20,7 +20,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ..errors import UserError, readers_may_leave
 from ..project import enter, project
@@ -50,7 +50,10 @@ Program = Callable[[DictConfig], Any]
 
 
 def hydra_program(
-    config_name: str, root: Path | None = None, check: Check | None = None
+    config_name: str,
+    root: Path | None = None,
+    check: Check | None = None,
+    sections: Sequence[str] = (),
 ) -> Callable[[Program], Callable[[], None]]:
     """Make `main()` out of a function of the configuration `configs/<config_name>.yaml`.
 
@@ -61,6 +64,7 @@ def hydra_program(
     Args:
         root: the project's folder; None for the one around the current folder.
         check: refuses what types cannot tell, by `UserError`.
+        sections: all that the program reads of the configuration, if not the whole; the rest need not fit together.
     """
 
     def decorate(program: Program) -> Callable[[], None]:
@@ -69,7 +73,7 @@ def hydra_program(
                 folder = root or project().root
                 enter(folder)
                 with _somewhere_to_cache():
-                    _run(config_name, folder / "configs", check, program)
+                    _run(config_name, folder / "configs", check, sections, program)
             except EXPECTED as error:
                 if FULL_ERROR:
                     raise
@@ -98,7 +102,9 @@ def _somewhere_to_cache() -> Iterator[None]:
         yield
 
 
-def _run(config_name: str, configs: Path, check: Check | None, program: Program) -> None:
+def _run(
+    config_name: str, configs: Path, check: Check | None, sections: Sequence[str], program: Program
+) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(config_name, configs))
         return
@@ -109,6 +115,7 @@ def _run(config_name: str, configs: Path, check: Check | None, program: Program)
     @functools.wraps(program)
     def checked(config: DictConfig) -> Any:
         try:
+            config = alone(config, sections)
             refuse(config, HydraConfig.get().runtime.choices, configs, check)
             if only_check:
                 return None
@@ -156,12 +163,27 @@ def refuse_choices(words: Sequence[str], configs: Path) -> None:
         UserError: naming the word, and what there is to choose from.
     """
     for word in words:
-        group, _, value = word.lstrip("+").partition("=")
-        if NO_CHOICE.fullmatch(value) and group != "hydra" and (configs / group).is_dir():
+        group, equals, value = word.lstrip("+").partition("=")
+        if (
+            equals
+            and NO_CHOICE.fullmatch(value)
+            and group != "hydra"
+            and (configs / group).is_dir()
+        ):
             known = " | ".join(sorted(path.stem for path in (configs / group).glob("*.yaml")))
             raise UserError(
                 f"{word} names no file; give {group}={known} (or ~{group}, where it may be missing)."
             )
+
+
+def alone(config: DictConfig, sections: Sequence[str]) -> DictConfig:
+    """Give these sections, with what they name in others; all where none is given."""
+    values = {name: config[name] for name in sections}
+    plain = {
+        name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for name, value in values.items()
+    }
+    return OmegaConf.create(plain) if sections else config
 
 
 def refuse(

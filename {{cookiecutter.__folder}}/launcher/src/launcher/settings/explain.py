@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 from collections.abc import Sequence
 
 from hydra.errors import (
@@ -14,14 +15,21 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationKeyError,
+    OmegaConfBaseException,
+)
+from yaml import MarkedYAMLError, YAMLError
 
 from ..errors import UserError
 
+TARGET = re.compile(r"Error locating target '([^']+)'")
 BEFORE_QUOTE = re.compile(r'(\\*)("|\Z)')
 SEVERAL = re.compile(r"Ambiguous value for argument '(.*)'$", re.MULTILINE)
-EXPECTED = (UserError, HydraException, OmegaConfBaseException)
+IN_FILE = re.compile(r"In '((\w+)/[^']+)': ")
+EXPECTED = (UserError, HydraException, OmegaConfBaseException, YAMLError)
 
 
 def explain(error: Exception) -> str:
@@ -32,21 +40,47 @@ def explain(error: Exception) -> str:
         return unreadable(error.override)
     if isinstance(error, InstantiationException):
         return _explain_instantiation(error)
+    if isinstance(error, MarkedYAMLError):
+        return _explain_yaml(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         return f"There is no {group}={option}{nearest(option, error.options)}"
     if several := SEVERAL.match(str(error)):
         return ambiguous(several[1])
-    cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
-    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
-        parent = cause.parent_node
-        known = [str(key) for key in parent if key != "hydra"] if OmegaConf.is_dict(parent) else []
-        section = cause.full_key.rpartition(".")[0]
-        names = [f"{section}.{key}" if section else key for key in known]
-        return f"There is no {cause.full_key}{nearest(cause.full_key, names)}"
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return f"{cause.full_key}: {str(cause).splitlines()[0]}."
-    return " ".join(str(error).split())
+    cause: BaseException | None = error
+    if isinstance(error, ConfigCompositionException):
+        cause = error.__cause__ or error.__context__
+    if not isinstance(cause, OmegaConfBaseException) or not cause.full_key:
+        return " ".join(str(error).split())
+    file = IN_FILE.match(str(error))
+    if file and cause.full_key == file[2]:
+        return (
+            f"configs/{file[1]}.yaml needs the line `# @package _global_` at its top, and below it the settings that "
+            "it changes."
+        )
+    return (f"configs/{file[1]}.yaml: " if file else "") + _explain_key(cause)
+
+
+def _explain_key(cause: OmegaConfBaseException) -> str:
+    """Say what is wrong with one key of a configuration."""
+    key, first = str(cause.full_key), str(cause).splitlines()[0]
+    if isinstance(cause, InterpolationKeyError):
+        return f"{key}: {first}; give {key}=..., or choose files that go together."
+    if not isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return f"{key}: {first}."
+    known = getattr(cause.object_type, "__dataclass_fields__", None) or cause.parent_node
+    section = key.rpartition(".")[0]
+    names = [str(each) for each in known or () if each != "hydra"]
+    return f"There is no {key}{nearest(key, [f'{section}.{each}' if section else each for each in names])}"
+
+
+def _explain_yaml(error: MarkedYAMLError) -> str:
+    """Name the file and the line that cannot be read."""
+    mark = error.problem_mark or error.context_mark
+    where = f"{os.path.relpath(mark.name)}, line {mark.line + 1}," if mark else "A file"
+    return (
+        f"{where} is no YAML: {' '.join(filter(None, (error.context, error.problem)))}; correct it."
+    )
 
 
 def unreadable(word: str) -> str:
@@ -99,7 +133,19 @@ def _explain_instantiation(error: InstantiationException) -> str:
         reason = reason.__cause__
     if isinstance(reason, UserError):
         return str(reason)
-    section = str(error).rpartition("full_key: ")[2]
+    found, _, section = str(error).rpartition("full_key: ")
+    section = section if found else "A class"
+    if isinstance(reason, ModuleNotFoundError) and (target := TARGET.search(str(error))):
+        module, _, name = target[1].rpartition(".")
+        # Else the module is there, and something that it imports is not.
+        if f"{target[1]}.".startswith(f"{reason.name}."):
+            return f"{section}._target_: there is no {name} in {module}{_similar(module, name)}"
     return (
         f"{section} cannot be made from its settings: {reason}. (HYDRA_FULL_ERROR=1 shows where.)"
     )
+
+
+def _similar(module: str, name: str) -> str:
+    """End a sentence with the name in the module that is meant, if one is near."""
+    end = nearest(name, dir(sys.modules.get(module)) if module in sys.modules else [])
+    return end if end.startswith("; did") else "; correct it."
