@@ -67,15 +67,16 @@ class Place:
     def github(self, github: GitHub) -> None:
         github.save(self.folder / "github.json")
 
-    def client(self, service: str, region: str = "us-east-1") -> Any:
-        """A client of the world's administrator."""
-        keys = self.world.people.admin.environment
+    def client(self, service: str, region: str = "us-east-1", keys: dict[str, str] | None = None) -> Any:
+        """A client of the world's administrator, or of whoever has these keys."""
+        keys = keys or self.world.people.admin.environment
         return boto3.client(
             service,
             region,
             endpoint_url=self.world.url,
             aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=keys.get("AWS_SESSION_TOKEN"),
         )
 
     def stack(self) -> str:

@@ -207,6 +207,40 @@ def test_each_role_may_what_it_needs(there, prepared, role, action, resource, co
     assert said == (ALLOWED if allowed else SILENT)
 
 
+def test_with_its_role_github_starts_and_ends_jobs_of_both_services_that_carry_the_projects_tag(
+    there, prepared
+):
+    keys = there.world.credentials("demo-launcher")
+    image, tags = there.world.push("demo/train"), {"project": "demo"}
+    batch, sagemaker = (there.client(service, keys=keys) for service in ("batch", "sagemaker"))
+    container = {
+        "image": image,
+        "jobRoleArn": TRAINER,
+        "resourceRequirements": [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "8000"}],
+    }
+    definition = batch.register_job_definition(
+        jobDefinitionName="demo-train", type="container", containerProperties=container, tags=tags
+    )["jobDefinitionArn"]
+    job = {"jobName": "demo-x", "jobQueue": "demo-cpu-spot", "jobDefinition": definition}
+    batch.terminate_job(jobId=batch.submit_job(**job, tags=tags)["jobId"], reason="enough")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        batch.submit_job(**job, tags={"project": "other"})
+    batch.deregister_job_definition(jobDefinition=definition)
+    training = {
+        "AlgorithmSpecification": {"TrainingImage": image, "TrainingInputMode": "File"},
+        "RoleArn": TRAINER,
+        "OutputDataConfig": {"S3OutputPath": "s3://demo-bucket/x"},
+        "ResourceConfig": {"InstanceType": "ml.m7i.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
+        "Tags": [{"Key": "project", "Value": "demo"}],
+    }
+    day = {"StoppingCondition": {"MaxRuntimeInSeconds": 86400}}
+    sagemaker.create_training_job(TrainingJobName="within", **training, **day)
+    sagemaker.stop_training_job(TrainingJobName="within")
+    day["StoppingCondition"]["MaxRuntimeInSeconds"] += 1
+    with pytest.raises(ClientError, match="AccessDenied"):
+        sagemaker.create_training_job(TrainingJobName="beyond", **training, **day)
+
+
 def test_the_same_again_changes_nothing_and_says_so(again):
     assert not again.error
     assert again.changes == ["UpdateStack"], "it is asked, and has nothing to do"

@@ -1,7 +1,7 @@
 """What CloudFormation makes and moto's does not: four kinds of resources, and what is kept or refused.
 
 The properties are those of each kind's page under docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference; moto's
-own backends keep what is made. `as_documented` holds while its block lasts.
+own backends keep what is made. AWS Batch's are in `batch_formation`. `as_documented` holds while its block lasts.
 """
 
 import json
@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from moto.batch.models import ComputeEnvironment, batch_backends
 from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.responses import CloudFormationResponse
@@ -110,31 +109,6 @@ class BucketPolicy(Made, CloudFormationModel):
 
     def delete(self, account_id: str, region_name: str) -> None:
         del STATED[self.name]
-
-
-def _environment(
-    cls: Any,
-    resource_name: str,
-    cloudformation_json: Any,
-    account_id: str,
-    region_name: str,
-    **kwargs: Any,
-) -> ComputeEnvironment:
-    """Without ServiceRole it is the service's own, which the account must have or be able to make; moto wants one."""
-    given = cloudformation_json["Properties"]
-    roles = iam_backends[account_id][EVERYWHERE]
-    own = [role.arn for role in roles.roles.values() if role.path == "/aws-service-role/batch.amazonaws.com/"]
-    assert own, "two dozen environments at once would each try to make the role"
-    resources = parsing_lowered(given["ComputeResources"])
-    backend = batch_backends[account_id][region_name]
-    return backend.create_compute_environment(
-        given["ComputeEnvironmentName"], given["Type"], given.get("State", "ENABLED"), resources, own[0]
-    )
-
-
-def parsing_lowered(properties: dict[str, Any]) -> dict[str, Any]:
-    """Properties as the service's API has them."""
-    return {name[0].lower() + name[1:]: value for name, value in properties.items()}
 
 
 def _log_group(
@@ -241,12 +215,14 @@ def _keeping(resources: Any) -> None:
     _delete(resources)
 
 
+for _known in (parsing.get_model_list, parsing.get_model_map, parsing.get_name_type_map):
+    _known.cache_clear()  # else what moto had listed before stays without the four
+
+
 @contextmanager
 def as_documented() -> Iterator[None]:
     """Has moto's CloudFormation make what the real one makes."""
-    caches = (parsing.get_model_list, parsing.get_model_map, parsing.get_name_type_map)
     patches = (
-        mock.patch.object(ComputeEnvironment, "create_from_cloudformation_json", classmethod(_environment)),
         mock.patch.object(FakeBucket, "create_from_cloudformation_json", classmethod(_whole_bucket)),
         mock.patch.object(Repository, "create_from_cloudformation_json", classmethod(_whole_repository)),
         mock.patch.object(Repository, "delete", _delete_repository),
@@ -256,8 +232,6 @@ def as_documented() -> Iterator[None]:
         mock.patch.object(parsing.ResourceMap, "delete", _keeping),
         mock.patch.object(CloudFormationResponse, "_validate_different_update", _differs),
     )
-    for cache in caches:
-        cache.cache_clear()
     with ExitStack() as stack:
         for patch in patches:
             stack.enter_context(patch)

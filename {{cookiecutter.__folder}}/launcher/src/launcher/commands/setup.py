@@ -11,7 +11,7 @@ from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, readers_may_leave
 from ..project import project
 from ..providers import folder
 
@@ -38,7 +38,8 @@ def main() -> None:
             from . import first_day
 
             sys.exit(1 if first_day.main() else 0)
-        run(command)
+        with readers_may_leave():
+            run(command)
     except UserError as error:
         sys.exit(str(error))
 
