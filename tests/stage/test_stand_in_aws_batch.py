@@ -602,6 +602,30 @@ def test_a_policy_goes_by_the_queue(world: aws.World, definition: dict[str, Any]
         launch(world, "by-queue", list(MAY.values()), definition, "other-queue")
 
 
+def test_a_policy_goes_by_the_tags_of_the_queue(world: aws.World, definition: dict[str, Any]) -> None:
+    tagged = {"StringEquals": {"aws:ResourceTag/project": "demo"}}
+    queue = {"Action": "batch:SubmitJob", "Resource": QUEUES, "Condition": tagged}
+    rest = {"Action": "batch:SubmitJob", "Resource": MAY["submit"]["Resource"][1:]}
+    may = [queue, rest, *(one for name, one in MAY.items() if name != "submit")]
+    for name in ("demo", "other"):
+        places(world, f"demo-of-{name}", ["m7i.2xlarge"], tags={"project": name})
+    launch(world, "by-tag", may, definition, "demo-of-demo")
+    with refused("AccessDeniedException", "batch:SubmitJob", "job-queue/demo-of-other"):
+        launch(world, "by-other-tag", may, definition, "demo-of-other")
+
+
+@pytest.mark.parametrize(("region", "listed"), [("us-east-1", True), ("eu-west-1", False)])
+def test_a_policy_goes_by_the_region(world: aws.World, region: str, listed: bool) -> None:
+    here = {"StringEquals": {"aws:RequestedRegion": "us-east-1"}}
+    role(world, f"in-{region}", may=[{"Action": "batch:DescribeJobs", "Resource": "*", "Condition": here}])
+    batch = client(world, "batch", world.people.session(f"in-{region}"), region)
+    if listed:
+        assert batch.describe_jobs(jobs=["none"])["jobs"] == []
+    else:
+        with refused("AccessDeniedException", "batch:DescribeJobs"):
+            batch.describe_jobs(jobs=["none"])
+
+
 def test_a_policy_goes_by_a_jobs_tags(world: aws.World, submit: Any, job: Any) -> None:
     condition = {"StringEquals": {"aws:ResourceTag/project": "demo"}}
     role(world, "ender", may=[{"Action": "batch:TerminateJob", "Resource": "*", "Condition": condition}])

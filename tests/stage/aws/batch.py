@@ -173,7 +173,9 @@ class Batch:
         # All of them, by https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsbatch.html; the
         # definition as it was named: https://github.com/aws/aws-sdk-js/issues/4280.
         job_arn = f"arn:aws:batch:{call.region}:{ACCOUNT}:job/*"
-        call.require("batch:SubmitJob", job_arn, queue, wanted, **context)
+        call.require("batch:SubmitJob", job_arn, **context)
+        for arn, known in ((queue, self.places.queues), (wanted, self.definitions.known)):
+            call.require("batch:SubmitJob", arn, **context, **tag_context(known.get(arn, {}).get("tags", {})))
         if tags:
             call.require("batch:TagResource", job_arn, **context)
         check_submit(given)
@@ -238,8 +240,8 @@ class Batch:
     def _addressed(self, call: Call, action: str) -> BatchJob:
         name = call.given["jobId"]
         job = next((one for one in self._remembered(call.region) if one.id == name), None)
-        context = {f"aws:ResourceTag/{key}": value for key, value in (job.tags if job else {}).items()}
-        call.require(f"batch:{action}", f"arn:aws:batch:{call.region}:{ACCOUNT}:job/{name}", **context)
+        where = f"arn:aws:batch:{call.region}:{ACCOUNT}:job/{name}"
+        call.require(f"batch:{action}", where, **tag_context(job.tags if job else {}))
         if not call.given["reason"] or len(call.given["reason"]) > 1024:
             raise refusal("reason must have 1 to 1024 characters")
         if job is None:
@@ -271,3 +273,8 @@ class Batch:
         if job is None:
             raise refusal(f"Resource {arn} does not exist")
         return job.tags
+
+
+def tag_context(tags: dict[str, str]) -> dict[str, str]:
+    """What conditions see of a resource's tags."""
+    return {f"aws:ResourceTag/{key}": value for key, value in tags.items()}

@@ -14,6 +14,8 @@ from stage.aws.server import Call
 from stage.aws.world import World
 from stage.registry import manifest
 
+PULLING = ("CreateTrainingJob", "CreateHyperParameterTuningJob", "SubmitJob")
+
 
 class Mirror:
     """ECR's repositories of one region, and the registry.
@@ -31,8 +33,9 @@ class Mirror:
         return f"{ACCOUNT}.dkr.ecr.{self.world.region}.amazonaws.com"
 
     def before(self, call: Call) -> None:
-        """Takes over what was pushed, before ECR is asked for it."""
-        if call.service == "ecr" and call.operation.startswith(("Describe", "List", "BatchGet")):
+        """Takes over what was pushed, before ECR or a service that pulls from it is asked."""
+        asks = call.service == "ecr" and call.operation.startswith(("Describe", "List", "BatchGet"))
+        if asks or call.operation in PULLING:
             self.sync()
 
     def sync(self) -> None:

@@ -7,7 +7,7 @@ SageMaker: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-train
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,18 @@ class Runner:
 
     # A test's hands
 
-    def lose(self, name: str) -> None:
-        """Takes the machines of a job away, without a signal: neither service documents one by itself."""
+    def lose(self, name: str, notice: float = 0) -> None:
+        """Takes the machines of a job away.
+
+        Args:
+            notice: seconds from SIGTERM to the end; neither service documents a signal, so usually there is none.
+        """
         with self.world.clock.lock:
             running = self.running.pop(name)
+        if notice:  # without the lock, for what it does with its last seconds asks the world
+            for _, container in running.started:
+                container.stop(notice)
+        with self.world.clock.lock:
             for _, container in running.started:
                 container.kill()
             running.remove()
@@ -88,16 +96,17 @@ class Runner:
             else:
                 self.world.batch.lose_host(running.job.id)
 
-    def wait(self, name: str, seconds: float = 600) -> TrainingJob | BatchJob:
+    def wait(self, name: str, seconds: float = 3000) -> TrainingJob | BatchJob:
         """Waits until a job is over; raises AssertionError with its last lines where it is not."""
-        self._until(lambda: self._job(name).over, name, seconds)
+        self.until(lambda: self._job(name).over, name, seconds)
         return self._job(name)
 
-    def until_line(self, name: str, text: str, seconds: float = 600) -> None:
+    def until_line(self, name: str, text: str, seconds: float = 1800) -> None:
         """Waits until a job has printed a line with a text."""
-        self._until(lambda: any(text in line for line in self._job(name).lines), name, seconds)
+        self.until(lambda: any(text in line for line in self._job(name).lines), name, seconds)
 
-    def _until(self, done: Any, name: str, seconds: float) -> None:
+    def until(self, done: Callable[[], bool], name: str, seconds: float = 1800) -> None:
+        """Waits until something has come about; raises AssertionError with a job's last lines where it has not."""
         end = time.monotonic() + seconds
         while not done():
             if self.faults:

@@ -45,6 +45,8 @@ class Call:
         """Refuses the call where its keys do not allow an action; context with __ for the colon of its keys."""
         assert self.session is not None
         keys = {name.replace("__", ":"): value for name, value in context.items() if value is not None}
+        # With every request: docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html.
+        keys["aws:RequestedRegion"] = self.region
         self.people.require(self.session, action, resources, keys)
 
 
@@ -73,7 +75,7 @@ class Server:
 
     Args:
         own: the stand-ins by service, or by service:operation; moto answers for the others.
-        before: called with each call that goes on to moto.
+        before: called with each call before it is answered.
         broken: faults of the stage itself.
     """
 
@@ -172,6 +174,7 @@ class Server:
         call = Call(service, operation.name, region, given, session, self.people)
         fault = self._record(call)
         check(operation, given, "ClientException" if service == "batch" else "ValidationException")
+        self.before(call)
         answer = mine(call)
         check_answer(operation, answer)
         if fault:

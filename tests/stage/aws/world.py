@@ -16,6 +16,7 @@ from stage.aws import images, journal
 from stage.aws.batch import Batch
 from stage.aws.batch_formation import leads_to
 from stage.aws.clock import Clock
+from stage.aws.ecr_logins import Logins
 from stage.aws.people import ACCOUNT, People, Session
 from stage.aws.quotas import Quotas
 from stage.aws.sagemaker import SageMaker
@@ -38,6 +39,7 @@ class World:
         people: keys that were given out.
         github: signs identity tokens as GitHub does.
         sagemaker, batch, quotas: the stand-ins.
+        ecr: whose passwords of its registry are.
         server: faults (`fail`, `lose`, `heal`).
     """
 
@@ -49,8 +51,10 @@ class World:
         self.quotas = Quotas(region)
         self.sagemaker = SageMaker(self.clock, self.quotas)
         self.batch = Batch(self.clock, self.quotas)
+        self.ecr = Logins(self.clock)
         own: dict[str, Any] = {
             "batch": self.batch,
+            "ecr:GetAuthorizationToken": self.ecr,
             "logs:FilterLogEvents": journal.filter_events,
             "sagemaker": self.sagemaker,
             "servicequotas": self.quotas,
@@ -77,9 +81,13 @@ class World:
         """Variables by which programs find this world, with these keys; None for none at all."""
         region = region or self.region
         found = {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
-        # Nothing else on this machine may be asked for keys, nor a file of its owner be read.
-        found |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
-        found |= {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+        # Nothing else on this machine may be asked for keys, nor a file of its owner be read. The file is a real one: DVC
+        # reads what AWS_CONFIG_FILE names by itself, and a device is no file to it.
+        nothing = self.folder / "no-settings"
+        nothing.parent.mkdir(parents=True, exist_ok=True)
+        nothing.touch()
+        found |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": str(nothing)}
+        found |= {"AWS_SHARED_CREDENTIALS_FILE": str(nothing)}
         return found | (session.environment if session else {})
 
     def credentials(self, role: str, name: str = "stage", seconds: float = 3600) -> dict[str, str]:

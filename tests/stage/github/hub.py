@@ -61,6 +61,7 @@ class GitHub:
         id_token: `stage.google_identity.Identity.github`, or None where nobody issues identity tokens.
         name: owner/name of the repository.
         runner: the image that `ubuntu-latest` stands for.
+        mounts: file here -> where each job has it.
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class GitHub:
         name: str = NAME,
         runner: str = RUNNER,
         label: str = "github",
+        mounts: Mapping[str, str] | None = None,
     ) -> None:
         self.api = api
         self.project, self.folder, self.name, self.runner, self.label = project, folder, name, runner, label
         self.variables, self.env, self.id_token = dict(variables or {}), dict(env or {}), id_token
+        self.mounts = dict(mounts or {})
         self.checkout = folder / "checkout"
         self._pushed: dict[str, str] = {}  # branch -> the commit that GitHub has
         self._runs = 0
@@ -215,6 +218,7 @@ class GitHub:
             shutil.which("uv"): "/opt/stage/uv:ro",
             str(self.folder / "rights"): "/opt/stage/rights:ro",
             str(self.checkout): "/opt/stage/repository:ro",
+            **{here: f"{there}:ro" for here, there in self.mounts.items()},
         }
         cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True)
         tools[cache.stdout.strip()] = "/opt/stage/uv-cache"

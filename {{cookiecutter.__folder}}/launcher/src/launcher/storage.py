@@ -26,6 +26,8 @@ from .errors import UserError
 
 log = logging.getLogger(__name__)
 logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints a traceback for what we say below
+for noisy in ("botocore", "aiobotocore"):  # each client tells where it has found its login
+    logging.getLogger(noisy).setLevel(logging.WARNING)
 
 PATIENCE = float(os.environ.get("STORAGE_PATIENCE", "120"))  # seconds
 FIRST_DELAY, LONGEST_DELAY = 0.5, 20.0  # seconds between two tries, doubled from one to the other
