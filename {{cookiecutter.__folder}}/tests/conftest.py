@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from {{ cookiecutter.package_name }}.config import CONFIGS, check
 from {{ cookiecutter.package_name }}.data.digits import Digits
+from {{ cookiecutter.package_name }}.training import rehearsal
 from {{ cookiecutter.package_name }}.training.distributed import Processes
 from {{ cookiecutter.package_name }}.training.loop import Trainer
 from {{ cookiecutter.package_name }}.training.run_folder import RunFolder
@@ -64,6 +65,12 @@ def small_config(digits: Path, tmp_path: Path) -> Callable[..., DictConfig]:
 def run_folder(tmp_path: Path) -> Callable[..., RunFolder]:
     """The folder of a run, by its id."""
     return lambda run_id="test": RunFolder(tmp_path / "runs", run_id)
+
+
+@pytest.fixture
+def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the batches that are tried before a training, for tests that count what is computed."""
+    monkeypatch.setattr(rehearsal, "rehearse", lambda trainer, readers: None)
 
 
 class KilledError(BaseException):

@@ -153,7 +153,7 @@ def test_a_head_can_be_exchanged(small_config, run_folder):
     train(small_config(), run_folder(), ALONE)
     before = load_file(run_folder().weights)
     other = ("run.id=fine", "restore.from=test", "restore.mode=weights", "optimizer.lr=0.0")
-    other += ("optimizer.weight_decay=0.0", "model.outputs=3")
+    other += ("optimizer.weight_decay=0.0", "data.classes=12")
     from {{ cookiecutter.package_name }}.train import build
     from {{ cookiecutter.package_name }}.training.restore import restore
 
@@ -162,4 +162,4 @@ def test_a_head_can_be_exchanged(small_config, run_folder):
     restore(trainer, config, run_folder("fine"))
     after = trainer.model.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before if "features" in name)
-    assert after["head.3.weight"].shape[0] == 3
+    assert after["head.3.weight"].shape[0] == 12

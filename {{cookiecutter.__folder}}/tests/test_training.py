@@ -107,7 +107,7 @@ def test_lower_precision_trains(small_config, run_folder, precision):
 
 
 def test_a_loss_that_is_no_number_stops_at_its_step_and_is_not_saved(
-    small_config, run_folder, monkeypatch
+    small_config, run_folder, monkeypatch, no_rehearsal
 ):
     from {{ cookiecutter.package_name }}.training.tasks import Classification
 
@@ -122,7 +122,7 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_is_not_saved(
 
 
 def test_a_gradient_that_is_no_number_stops_at_its_step_and_is_not_saved(
-    small_config, run_folder, monkeypatch
+    small_config, run_folder, monkeypatch, no_rehearsal
 ):
     from {{ cookiecutter.package_name }}.training.tasks import Classification
 
@@ -161,7 +161,7 @@ def test_a_step_that_is_left_out_leaves_no_trace_in_running_statistics(small_con
 
 @pytest.mark.parametrize("bad", [0, 1])
 def test_a_validation_loss_that_is_no_number_is_not_left_out(
-    small_config, run_folder, monkeypatch, bad
+    small_config, run_folder, monkeypatch, no_rehearsal, bad
 ):
     from {{ cookiecutter.package_name }}.training.tasks import Classification
 

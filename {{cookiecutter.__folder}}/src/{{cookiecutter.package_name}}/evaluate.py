@@ -76,6 +76,7 @@ def test(
     from .config import Precision
     from .training.batches import Reader
     from .training.distributed import Processes
+    from .training.parts import opened
     from .training.scoring import score
 
     model = instantiate(config.model).to(device)
@@ -86,7 +87,7 @@ def test(
     metrics = score(
         model,
         task,
-        Reader(data, data.split("test"), workers=workers, device=device, seed=config.seed),
+        Reader(data, opened(data, "test"), workers=workers, device=device, seed=config.seed),
         config.trainer.batch_size,
         Processes(0, 1, device),
         Precision(config.trainer.precision),

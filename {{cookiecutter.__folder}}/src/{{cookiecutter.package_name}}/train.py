@@ -109,7 +109,9 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
     from .training.batches import Reader, steps_per_epoch
     from .training.checkpoint import CheckpointStore
     from .training.loop import Trainer
+    from .training.parts import of_kind, opened
     from .training.random_state import seed_everything
+    from .training.rehearsal import rehearse
     from .training.sharding import shard
 
     settings = config.trainer
@@ -118,31 +120,32 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
             f"trainer.batch_size={settings.batch_size} does not split evenly over {processes.count} processes "
             f"with trainer.accumulate={settings.accumulate}; choose a multiple of {settings.accumulate * processes.count}."
         )
-    task, data = instantiate(config.task), instantiate(config.data)
+    task = of_kind("task", instantiate(config.task), "loss", "metrics", "decode", "pictures")
+    data = of_kind("data", instantiate(config.data), "split")
     if config.monitor.metric not in ["val/loss", *(f"val/{name}" for name in task.metrics())]:
         raise UserError(
             f"monitor.metric={config.monitor.metric} is not measured by {type(task).__name__}."
         )
-    readers = [
-        Reader(
+    readers = {
+        name: Reader(
             data,
-            data.split(name),
-            workers=settings.num_workers,
+            opened(data, name),
+            workers=0 if name == "test" else settings.num_workers,
             device=processes.device,
             seed=config.seed,
             rank=processes.rank,
         )
-        for name in ("train", "val")
-    ]
+        for name in ("train", "val", *(["test"] if config.evaluate else []))
+    }
     seed_everything(config.seed)  # the same weights in every process
-    model = instantiate(config.model)
+    model = of_kind("model", instantiate(config.model), "forward")
     if settings.shard:
         shard(model, processes)  # before it goes to the device, which may not hold all of it
     model.to(processes.device)
     seed_everything(config.seed + processes.rank)  # but not the same dropout
     optimizer = build_optimizer(config.optimizer, model)
-    steps = settings.max_epochs * steps_per_epoch(readers[0].samples, settings.batch_size)
-    return Trainer(
+    steps = settings.max_epochs * steps_per_epoch(readers["train"].samples, settings.batch_size)
+    trainer = Trainer(
         settings=OmegaConf.to_object(config.trainer),  # type: ignore[arg-type]
         checkpointing=OmegaConf.to_object(config.checkpoint),  # type: ignore[arg-type]
         monitor=OmegaConf.to_object(config.monitor),  # type: ignore[arg-type]
@@ -151,13 +154,15 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
         task=task,
         optimizer=optimizer,
         scheduler=build_scheduler(config.scheduler, optimizer, steps),
-        train_data=readers[0],
-        val_data=readers[1],
+        train_data=readers["train"],
+        val_data=readers["val"],
         augment=instantiate(config.augment),
         processes=processes,
         checkpoints=CheckpointStore(folder.checkpoints, config.checkpoint.keep),
         plain_config=plain(config),
     )
+    rehearse(trainer, readers)
+    return trainer
 
 
 def build_optimizer(section: DictConfig, model: nn.Module) -> Optimizer:
@@ -167,7 +172,8 @@ def build_optimizer(section: DictConfig, model: nn.Module) -> Optimizer:
     settings: dict[str, Any] = OmegaConf.to_container(section, resolve=True)  # type: ignore[assignment]
     freeze(model, settings.pop("frozen", []))
     divided = groups(model, settings.pop("groups", []))
-    optimizer = made("optimizer", instantiate(settings), divided)
+    named = OmegaConf.create({"optimizer": settings})  # so that an error in it names the section
+    optimizer = made("optimizer", instantiate(named.optimizer), divided)
     refuse_unknown_settings(optimizer)
     return optimizer
 
@@ -177,7 +183,8 @@ def build_scheduler(section: DictConfig, optimizer: Optimizer, steps: int) -> LR
     from torch.optim.lr_scheduler import ReduceLROnPlateau
 
     factory = instantiate(section)
-    asks = "total_steps" in inspect.signature(factory).parameters
+    # A partial's own signature cannot be had where it holds a setting that its class does not take.
+    asks = "total_steps" in inspect.signature(getattr(factory, "func", factory)).parameters
     scheduler = made("scheduler", factory, optimizer, **({"total_steps": steps} if asks else {}))
     if isinstance(scheduler, ReduceLROnPlateau):
         raise UserError(
@@ -192,7 +199,10 @@ def made(section: str, factory: Callable[..., Any], *args: Any, **settings: Any)
     try:
         return factory(*args, **settings)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{section} cannot be made from its settings: {error}.") from error
+        raise UserError(
+            f"{section} cannot be made from its settings: {error}; leave one out with ~{section}.<name>, and add one "
+            f"with +{section}.<name>=..."
+        ) from error
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -153,7 +153,10 @@ def _load_path(path: Path, source: str) -> dict[str, Any]:
         return load_checkpoint(path)
     state = CheckpointStore(path / "checkpoints").load_newest()
     if state is None:
-        raise UserError(f"restore.from={source}: there is no run with checkpoints by that name.")
+        train = "" if "/" in source else f" train it with `uv run train run.id={source}`, or"
+        raise UserError(
+            f"restore.from={source}: there is no run with checkpoints by that name;{train} name another."
+        )
     return state
 
 

@@ -8,7 +8,7 @@ import math
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,16 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Keep a second process from training the same run; a killed process holds no lock.
 
+        Where nothing has been written, as when the run is refused, no folder is left.
+
         Raises:
             UserError: the run is being trained, or its folder cannot be written.
         """
+        lock = self.path / ".lock"
         with self.writing():
+            new = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("a+")
+            file = lock.open("a+")
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,7 +74,16 @@ class RunFolder:
                 ) from None
             file.truncate(0)
             print(os.getpid(), end="", file=file, flush=True)
-            yield
+            if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+                raise UserError(f"Run {self.id} was just given up by another process; start again.")
+            try:
+                yield
+            finally:
+                if list(self.path.iterdir()) == [lock]:
+                    lock.unlink()
+                    with suppress(OSError):  # another run is there by now
+                        for folder in new:
+                            folder.rmdir()
 
     @contextmanager
     def writing(self) -> Iterator[None]:

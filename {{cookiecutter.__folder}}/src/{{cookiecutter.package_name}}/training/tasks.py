@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from launcher import UserError
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
@@ -14,12 +15,14 @@ from torchmetrics.utilities import dim_zero_cat
 if TYPE_CHECKING:
     from .pictures import Picture
 
+IGNORED = -100  # what the loss leaves out
+
 
 class Task(Protocol):
     """What the loop and the report need to know; a task of your own is a class like those below and a YAML file.
 
     Predictions are what the model gives, in float32. `metrics` and `pictures` give new ones at each call, which are
-    updated batch by batch.
+    updated batch by batch. A task may have `check(targets)`, which refuses a batch of them before the training.
     """
 
     def loss(self, predictions: Any, targets: Any) -> Tensor: ...
@@ -39,19 +42,61 @@ class _Measured:
         metrics: by name, any of torchmetrics or of your own.
     """
 
+    #: How many sides the targets of a batch have, if they must.
+    sides: int | None = None
+
     def __init__(self, outputs: int, metrics: Mapping[str, Metric]) -> None:
         self.outputs = outputs
         self._metrics = dict(metrics)
+        for name, metric in metrics.items():
+            if not isinstance(metric, Metric):
+                raise UserError(
+                    f"task.metrics.{name} is {type(metric).__name__}; name a class of torchmetrics, or one like those."
+                )
+
+    def check(self, targets: Tensor) -> None:
+        """Refuse targets of other data, which a loss might take all the same.
+
+        Raises:
+            UserError: naming their shape.
+        """
+        if self.sides and targets.ndim != self.sides:
+            raise UserError(
+                f"{type(self).__name__} is for targets with {self.sides} sides, and these are {tuple(targets.shape)}; "
+                "choose another task, or other data."
+            )
 
     def metrics(self) -> dict[str, Metric]:
         return {name: metric.clone() for name, metric in self._metrics.items()}
 
 
-class Classification(_Measured):
-    """One class a sample: logits (B, outputs), targets int64 (B,)."""
+class _Classes(_Measured):
+    """A task whose targets are numbers of classes."""
+
+    def check(self, targets: Tensor) -> None:
+        """Refuse numbers of classes that there are not; what a loss on a GPU says of them helps nobody.
+
+        Raises:
+            UserError: naming the numbers.
+        """
+        super().check(targets)
+        known = targets[targets != IGNORED]
+        if known.numel() and not 0 <= known.min() <= known.max() < self.outputs:
+            raise UserError(
+                f"The targets run from {known.min()} to {known.max()}, but task.outputs={self.outputs} allows 0 to "
+                f"{self.outputs - 1}; correct the data, or data.classes."
+            )
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(predictions, targets)
+        try:
+            return F.cross_entropy(predictions, targets)
+        except IndexError:  # on the CPU
+            self.check(targets)
+            raise
+
+
+class Classification(_Classes):
+    """One class a sample: logits (B, outputs), targets int64 (B,)."""
 
     def decode(self, predictions: Tensor) -> Tensor:
         """(B, outputs) -> classes (B,)."""
@@ -66,11 +111,10 @@ class Classification(_Measured):
         }
 
 
-class Segmentation(_Measured):
+class Segmentation(_Classes):
     """One class a pixel: logits (B, outputs, H, W), targets int64 (B, H, W)."""
 
-    def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(predictions, targets)
+    sides = 3
 
     def decode(self, predictions: Tensor) -> Tensor:
         """(B, outputs, H, W) -> classes (B, H, W)."""
@@ -84,6 +128,8 @@ class Segmentation(_Measured):
 
 class Depth(_Measured):
     """One distance a pixel, in the data's unit: predictions and targets float32 (B, 1, H, W)."""
+
+    sides = 4
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         # between L1 and L2: edges between near and far would otherwise dominate
