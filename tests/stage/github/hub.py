@@ -75,7 +75,7 @@ class GitHub:
         id_token: IdToken | None = None,
         name: str = NAME,
         runner: str = RUNNER,
-        label: str = "github",
+        label: str = f"github-{os.getpid()}",
         mounts: Mapping[str, str] | None = None,
     ) -> None:
         self.api = api
