@@ -15,7 +15,7 @@ def test_its_own_tests_pass(demo_project: BakedProject) -> None:
 
 def test_help_lists_every_target(demo_project: BakedProject) -> None:
     shown = demo_project.run("make").stdout
-    for target in ("help", "setup", "data", "train", "evaluate", "test", "check", "notebook"):
+    for target in ("help", "setup", "data", "train", "evaluate", "test", "check", "format", "notebook"):
         assert f"make {target} " in shown
 
 
@@ -26,7 +26,7 @@ def with_examples(demo_project: BakedProject):
     blocks = re.findall(
         r"`((?:src|configs)/\S+\.(?:py|yaml))`[^`]*```(?:python|yaml)\n(.*?)```", readme, re.DOTALL
     )
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     for path, text in blocks:
         (demo_project.folder / path).write_text(text)
     yield demo_project
@@ -47,9 +47,11 @@ def test_the_readmes_own_data_and_model_work(with_examples: BakedProject) -> Non
     quick = ("trainer.max_epochs=1", "tracking=none")
     project.run("uv", "run", "prepare", "data=leaves")
     project.run("uv", "run", "train", "data=leaves", "run.id=readme-data", *quick)
+    project.run("uv", "run", "train", "experiment=leaves_linear", "run.id=readme-both", *quick)
     project.run("uv", "run", "prepare", "data=digits")
     project.run("uv", "run", "train", "model=linear", "run.id=readme-model", *quick)
-    for run in ("readme-data", "readme-model"):
+    project.run("uv", "run", "train", "scheduler=step", "run.id=readme-schedule", *quick)
+    for run in ("readme-data", "readme-both", "readme-model", "readme-schedule"):
         assert project.has_file(f"runs/{run}/report.md")
 
 
@@ -57,6 +59,7 @@ def test_readme_and_docs_name_only_files_that_are_there(bake) -> None:
     project = bake()
     shown = {"src/cloud_training/data/leaves.py", "src/cloud_training/models/linear.py"}
     shown |= {"configs/data/leaves.yaml", "configs/model/linear.yaml"}
+    shown |= {"configs/experiment/leaves_linear.yaml", "configs/task/top2.yaml"}
     text = project.read("README.md") + project.read("docs/your-own.md") + project.read("docs/cloud.md")
     for path in re.findall(r"`((?:src|configs|notebooks|tests)/[\w/.]+)`", text):
         assert path in shown or (project.folder / path).exists(), path

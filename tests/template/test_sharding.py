@@ -125,5 +125,5 @@ def test_what_cannot_be_read_is_said_by_all_processes_in_one_sentence(project: B
     command = (".venv/bin/torchrun", "--nproc-per-node=2", "-m", f"{project.package}.train", *SHARDED)
     done = project.run(*command, "restore.from=nothing", "run.id=no-source", check=False)
     assert done.returncode == 1
-    assert done.stderr.count("restore.from=nothing: there is no run with checkpoints by that name.") == 2
+    assert done.stderr.count("restore.from=nothing: there is no run with checkpoints by that name;") == 2
     assert "closed by peer" not in done.stderr

@@ -31,7 +31,7 @@ configs/cloud/local.yaml configs/data/digits.yaml configs/data/mnist.yaml config
 configs/experiment/digits_cnn.yaml configs/experiment/mnist_cnn.yaml configs/experiment/shapes_depth.yaml
 configs/experiment/shapes_unet.yaml configs/hydra/default.yaml configs/model/cnn.yaml
 configs/model/unet.yaml configs/optimizer/adamw.yaml configs/optimizer/sgd.yaml
-configs/scheduler/constant.yaml configs/scheduler/cosine.yaml configs/sweep/lr.yaml
+configs/scheduler/constant.yaml configs/scheduler/cosine.yaml configs/scheduler/step.yaml configs/sweep/lr.yaml
 configs/task/classification.yaml configs/task/depth.yaml configs/task/regression.yaml
 configs/task/segmentation.yaml configs/augment/flip_crop.yaml
 configs/experiment/diabetes.yaml configs/experiment/text.yaml configs/experiment/folder_images.yaml
@@ -50,10 +50,11 @@ src/PACKAGE/training/restore.py src/PACKAGE/training/run_folder.py src/PACKAGE/t
 src/PACKAGE/training/scoring.py src/PACKAGE/training/state.py src/PACKAGE/training/tasks.py
 src/PACKAGE/training/tracking.py src/PACKAGE/training/weights.py src/PACKAGE/training/journal.py
 src/PACKAGE/training/numbers.py src/PACKAGE/training/parameters.py src/PACKAGE/training/pictures.py
+src/PACKAGE/training/parts.py src/PACKAGE/training/rehearsal.py
 src/PACKAGE/training/sharding.py src/PACKAGE/training/signals.py src/PACKAGE/training/step.py src/PACKAGE/training/trees.py
 tests/__init__.py tests/conftest.py tests/test_checkpoint.py tests/test_config.py
 tests/test_data.py tests/test_experiments.py tests/test_mnist.py
-tests/test_notebook.py tests/test_prepare.py tests/test_resume.py tests/test_examples.py
+tests/test_notebook.py tests/test_prepare.py tests/test_rehearsal.py tests/test_resume.py tests/test_examples.py
 tests/test_parameters.py tests/test_augment.py tests/test_monitor.py
 tests/test_tracking.py tests/test_training.py tests/wandb_file.py
 """
