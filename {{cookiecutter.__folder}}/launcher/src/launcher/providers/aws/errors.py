@@ -41,6 +41,8 @@ TOO_MUCH = {
     *("RequestLimitExceeded", "ResourceLimitExceeded", "LimitExceededException", "SlowDown"),
     "ServiceQuotaExceededException",
 }
+# What setup/roles.yaml allows within bounds only: a refusal may be of too many hours, or of a machine.
+BOUNDED = {"sagemaker:CreateTrainingJob", "sagemaker:CreateHyperParameterTuningJob"}
 
 
 def explain(code: str, message: str, status: int, service: str) -> ServiceError:
@@ -82,4 +84,10 @@ def _nothing_there(said: str) -> bool:
 def _grant(said: str) -> str:
     named = re.search(r"\b([a-z0-9-]+:[A-Z][A-Za-z]+)\b", said)
     what = named[1] if named else "what is missing"
+    if what in BOUNDED:
+        return (
+            f"GitHub's login has {what} for as many hours and for those machines that `make cloud-setup` was told "
+            "(MAX_HOURS=24, MACHINES=all): ask for less, or run it again with more; to another login an administrator "
+            "must allow it"
+        )
     return f"an administrator must allow this login {what} (`make cloud-setup` does for GitHub's)"
