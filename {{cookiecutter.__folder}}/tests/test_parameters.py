@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from launcher import UserError
+from launcher.settings.explain import explain
 from safetensors.torch import load_file
 
 from {{ cookiecutter.package_name }}.train import build, build_optimizer, train
@@ -109,3 +111,23 @@ def test_a_schedule_that_waits_for_a_metric_is_refused(small_config, run_folder)
     config = small_config("scheduler=constant", "~scheduler.warmup", target)
     with pytest.raises(UserError, match="ReduceLROnPlateau waits for a metric"):
         train(config, run_folder(), ALONE)
+
+
+def test_a_schedule_with_anothers_settings_is_told_how_to_leave_them_out(small_config, run_folder):
+    config = small_config("scheduler._target_=torch.optim.lr_scheduler.StepLR")
+    with pytest.raises(UserError, match=r"'warmup'; leave one out with ~scheduler\.<name>"):
+        train(config, run_folder(), ALONE)
+    assert not run_folder().path.exists()
+
+
+def test_an_optimizer_that_is_not_there_is_named_by_its_section(small_config):
+    with pytest.raises(InstantiationException) as wrong:
+        made(small_config("optimizer._target_=torch.optim.AdamWW"))
+    said = "optimizer._target_: there is no AdamWW in torch.optim; did you mean AdamW?"
+    assert explain(wrong.value) == said
+
+
+def test_a_run_to_start_from_that_is_not_there_is_told_how_to_make_it(small_config, run_folder):
+    with pytest.raises(UserError, match="train it with `uv run train run.id=nobody`"):
+        train(small_config("restore.from=nobody"), run_folder(), ALONE)
+    assert not run_folder().path.exists()
