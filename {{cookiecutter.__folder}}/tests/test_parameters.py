@@ -128,6 +128,6 @@ def test_an_optimizer_that_is_not_there_is_named_by_its_section(small_config):
 
 
 def test_a_run_to_start_from_that_is_not_there_is_told_how_to_make_it(small_config, run_folder):
-    with pytest.raises(UserError, match="train it with `uv run train run.id=nobody`"):
+    with pytest.raises(UserError, match=r"train it with `uv run train run\.id=nobody`"):
         train(small_config("restore.from=nobody"), run_folder(), ALONE)
     assert not run_folder().path.exists()
