@@ -188,7 +188,8 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
 
 def remove_images(host: str) -> None:
     """Takes what was pulled from a registry, or pushed to it, off the engine; its build cache stays."""
-    found = containers.docker("images", "--quiet", f"{host}/*/*/*").stdout.split()
+    deep = (f"{host}/*/*", f"{host}/*/*/*")  # names of ECR, and of Artifact Registry
+    found = [name for each in deep for name in containers.docker("images", "--quiet", each).stdout.split()]
     if found:
         containers.docker("rmi", "--force", *dict.fromkeys(found))
 
