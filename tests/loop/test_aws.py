@@ -53,6 +53,7 @@ def test_its_log_its_cost_and_its_entry_in_the_ledger(aws: Stage, calm: Training
     shown = aws.run("runs", "logs", "calm").stdout
     assert "epoch 30/30" in shown
     assert "test/accuracy" in shown
+    assert "Found credentials" not in shown  # nor anything else that AWS's client says to itself
     cost = aws.run("runs", "cost", "calm").stdout
     assert re.search(r"calm .* h  0\.\d\d USD/h x 1 .* succeeded", cost), cost
     aws.run("janitor")
@@ -117,6 +118,7 @@ def test_what_the_role_may_not_do_is_refused_in_one_sentence(aws: Stage) -> None
     said = result.stdout + result.stderr
     assert result.returncode == 1
     assert "not authorized to perform: sagemaker:CreateTrainingJob" in said, said
+    assert "MAX_HOURS" in said
     assert "Traceback" not in said
     assert aws.submitted() == before
     # To the launch this could be an answer that came too late; the janitor knows after a while that there is no job.

@@ -107,6 +107,7 @@ def test_a_launch_that_the_role_does_not_allow_is_red_and_leaves_nothing(
     assert any("not authorized to perform: sagemaker:CreateTrainingJob" in text for text in run.errors), (
         run.errors
     )
+    assert any("MAX_HOURS" in text for text in run.errors), run.errors
     assert run.jobs["tidy"] == "success", run.log[-4000:]
     assert aws.submitted() == before
 
