@@ -144,7 +144,10 @@ def test_a_mistake_is_one_sentence_before_anything_slow_is_imported(project, set
         ("data.folder=/data/digits", "is on this machine only"),
         ("restore.from=earlier", "is on this machine only; give restore.from="),
         ("cloud.bucket=null", "would lose the results"),
-        ("trainer.compile=reduce-overhead", "trainer.compile=reduce-overhead needs a C compiler, and the image has none"),
+        (
+            "trainer.compile=reduce-overhead",
+            "trainer.compile=reduce-overhead needs a C compiler, and the image has none",
+        ),
         ("cloud.max_cost_usd=0.5", "This run could cost 2.03 USD (1 x 1.01 USD x 2 h), more than"),
     ],
 )
