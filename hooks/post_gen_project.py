@@ -30,7 +30,10 @@ def choose_cloud() -> None:
     for cloud, folder in PROVIDERS.items():
         if cloud != CLOUD:
             shutil.rmtree(Path("launcher/src/launcher/providers", folder), ignore_errors=True)
-    for name in ("train.yml", "janitor.yml"):  # they log in to a cloud, and copied as they are they name one backend
+    for name in (
+        "train.yml",
+        "janitor.yml",
+    ):  # they log in to a cloud, and copied as they are they name one backend
         workflow = Path(".github/workflows", name)
         if CLOUD in PUSHES:
             text = workflow.read_text(encoding="utf-8")
