@@ -6,6 +6,7 @@ With gloo on CPUs; nobody has run it on several GPUs.
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from baking import BakedProject
@@ -23,7 +24,7 @@ def project(demo_project: BakedProject) -> BakedProject:
     return demo_project
 
 
-def train(project: BakedProject, run: str, processes: int, *overrides: str, **env: str) -> str:
+def train(project: BakedProject, run: str, processes: int, *overrides: str, **env: Any) -> str:
     """Trains, and gives what was said."""
     command = (".venv/bin/torchrun", f"--nproc-per-node={processes}", "-m", f"{project.package}.train")
     return project.run(*command, *SHARDED, *overrides, f"run.id={run}", **env).stdout
