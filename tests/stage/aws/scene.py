@@ -166,13 +166,17 @@ class Stage:
 
     def entry(self, run_id: str) -> dict[str, Any]:
         """What the ledger holds for a run."""
+        (found,) = self.entries(run_id)
+        return found
+
+    def entries(self, run_id: str) -> list[dict[str, Any]]:
+        """All that the ledger holds for a run."""
         s3 = bench.client(self.world, "s3")
         months = [
             json.loads(s3.get_object(Bucket=self.bucket, Key=name)["Body"].read())
             for name in self.objects("runs/.ledger/")
         ]
-        (found,) = (one for month in months for one in month.values() if one["run_id"] == run_id)
-        return found
+        return [one for month in months for one in month.values() if one["run_id"] == run_id]
 
 
 @contextmanager
