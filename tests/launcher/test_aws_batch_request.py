@@ -65,6 +65,7 @@ def test_a_request_is_exactly_what_the_service_documents():
                     {"onStatusReason": "Host EC2*", "action": "RETRY"},
                     {"onExitCode": "75", "action": "RETRY"},
                     {"onExitCode": "143", "action": "RETRY"},
+                    {"onStatusReason": "Task failed to start*", "action": "RETRY"},
                     {"onReason": "*", "action": "EXIT"},
                 ],
             },
@@ -148,7 +149,7 @@ def test_a_job_is_started_as_often_as_was_allowed_and_the_service_can(attempts, 
         ("Essential container in task exited", "", 1, False),
         ("Essential container in task exited", "", 124, False),
         ("Essential container in task exited", "OutOfMemoryError: Container killed", 137, False),
-        ("Task failed to start", "CannotPullContainerError: not found", None, False),
+        ("Task failed to start", "CannotPullContainerError: timeout", None, True),
     ],
 )
 def test_what_is_tried_again(status, reason, code, again):

@@ -32,7 +32,7 @@ def status_of(world: BatchWorld, status: str = "RUNNING", **more: Any) -> Any:
         ("SUBMITTED", State.queued),
         ("PENDING", State.queued),
         ("RUNNABLE", State.queued),
-        ("STARTING", State.running),
+        ("STARTING", State.queued),  # no limit of the service counts yet
         ("RUNNING", State.running),
         ("SUCCEEDED", State.succeeded),
         ("FAILED", State.failed),

@@ -145,6 +145,7 @@ RIGHTS = [
     ("launcher", "sagemaker:CreateNotebookInstance", "*", {**OURS, **HERE}, False),
     ("launcher", "iam:PassRole", TRAINER, {"iam:PassedToService": "sagemaker.amazonaws.com"}, True),
     ("launcher", "iam:PassRole", TRAINER, {"iam:PassedToService": "ecs-tasks.amazonaws.com"}, True),
+    ("launcher", "iam:PassRole", TRAINER, {"iam:PassedToService": "batch.amazonaws.com"}, True),
     ("launcher", "iam:PassRole", TRAINER, {"iam:PassedToService": "ec2.amazonaws.com"}, False),
     (
         "launcher",

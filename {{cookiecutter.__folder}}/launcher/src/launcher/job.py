@@ -24,6 +24,7 @@ RUN_SECRETS = "RUN_SECRETS"  # VARIABLE=resource, separated by commas
 RUN_MAX_SECONDS = "RUN_MAX_SECONDS"  # of running, over all attempts
 RUN_MAX_ATTEMPTS = "RUN_MAX_ATTEMPTS"  # starts of the container, the first one included
 RUN_IMAGE = "RUN_IMAGE"  # name@digest, for the record
+RUN_NODES = "RUN_NODES"  # how many machines train together, where the service tells it by a file
 RUN_COMMIT = "RUN_COMMIT"  # what the code was, for the record: there is no .git in an image
 RUN_KIND = "RUN_KIND"  # one of Kind; absent: a training
 RUN_OBJECTIVE = "RUN_OBJECTIVE"  # the metric that a trial of a sweep reports

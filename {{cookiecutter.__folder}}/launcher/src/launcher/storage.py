@@ -34,6 +34,8 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 20.0  # seconds between two tries, doubled fro
 
 PRECONDITION_FAILED = 412
 PASSING_STATUS = {408, 429, 500, 502, 503, 504}
+# S3 says 409 while another conditional write of the same object, perhaps our own first try, is under way.
+CONFLICT = "ConditionalRequestConflict"
 PASSING_ERRNO = {
     *(errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.EBUSY),
     *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ETIMEDOUT),
@@ -237,7 +239,7 @@ def _passing(error: BaseException) -> bool:
     """Tell whether the trouble may be over soon."""
     status = _first_status(error)
     if status is not None:
-        return status in PASSING_STATUS
+        return status in PASSING_STATUS or CONFLICT in f"{error} {error.__cause__}"
     if isinstance(error, FileNotFoundError | FileExistsError | PermissionError):
         return False
     if isinstance(error, OSError) and error.errno in PASSING_ERRNO:

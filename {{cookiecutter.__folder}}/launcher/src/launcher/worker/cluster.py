@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
+from ..job import RUN_NODES
 from ..project import project
 from . import opt_ml
 
@@ -94,7 +95,14 @@ def this_node(env: Mapping[str, str], args: list[str]) -> Node:
     """
     processes = 1 if "trainer.device=cpu" in args else max(1, count_gpus(env))
     if opt_ml.JOB in env:
-        return _among_hosts(processes)
+        try:
+            return _among_hosts(processes)
+        except UserError:
+            if int(env.get(RUN_NODES, "1")) > 1:
+                raise
+            return Node(
+                processes=processes
+            )  # the file may be closed to us, and tells nothing that matters
     text = env.get(CLUSTER_SPEC)
     if not text:
         return Node(processes=processes)

@@ -14,9 +14,16 @@ LARGE = ("data", LOCAL_HOME, ".dvc/cache")
 def move(disk: str, root: Path) -> None:
     """Put links to folders of `disk` where the project has what is large; what is there already goes along.
 
+    Where the disk cannot be written to all stays where it is, which does for what is small.
+
     Raises:
-        UserError: the disk or the project's folder cannot be written to.
+        UserError: the project's folder cannot be written to.
     """
+    try:
+        Path(disk).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"Data and results stay in {root}: {disk} cannot be used ({error}).", flush=True)
+        return
     for name in LARGE:
         here, there = root / name, Path(disk, name)
         if here.is_symlink() or not here.parent.is_dir():  # a project need not have DVC

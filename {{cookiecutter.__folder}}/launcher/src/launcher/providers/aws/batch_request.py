@@ -31,6 +31,7 @@ RULES = (
     {"onStatusReason": "Host EC2*", "action": "RETRY"},  # "Host EC2 (instance i-...) terminated."
     {"onExitCode": str(RETRY_STATUS), "action": "RETRY"},
     {"onExitCode": str(EXIT_PREEMPTED), "action": "RETRY"},
+    {"onStatusReason": "Task failed to start*", "action": "RETRY"},  # the registry was slow, say
     {"onReason": "*", "action": "EXIT"},
 )
 

@@ -12,7 +12,9 @@ STATES = {
     "SUBMITTED": State.queued,
     "PENDING": State.queued,
     "RUNNABLE": State.queued,  # between two attempts too
-    "STARTING": State.running,  # the machine is there and paid for; the image is pulled
+    # The machine is there and paid for, and the image is pulled; but the time limit of the service does not count yet
+    # (docs.aws.amazon.com/batch/latest/userguide/job_timeouts.html), so the limit of waiting has to end what hangs here.
+    "STARTING": State.queued,
     "RUNNING": State.running,
     "SUCCEEDED": State.succeeded,
     "FAILED": State.failed,

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ...job import RUN_CODE, RUN_DATA, Job, Problem
+from ...project import project
 from .. import inputs
 from ..errors import MissingError, RefusedError, ServiceError
 from . import auth as aws
@@ -75,7 +76,7 @@ def check_bucket(bucket: str, region: str) -> list[Problem]:
     """
     name = bucket.removeprefix("s3://").partition("/")[0]
     try:
-        answer = aws.call("s3", "list_objects_v2", region, Bucket=name, MaxKeys=1)
+        answer = aws.call("s3", "head_bucket", region, Bucket=name)  # wants s3:ListBucket
     except MissingError:
         remedy = f"{SETUP}, or give yours by cloud.bucket=s3://..."
         return [Problem(f"There is no bucket s3://{name}", remedy)]
@@ -85,8 +86,7 @@ def check_bucket(bucket: str, region: str) -> list[Problem]:
             "an administrator must allow it s3:ListBucket and s3:GetObject, PutObject, DeleteObject"
         )
         return [Problem(what, remedy)]
-    headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
-    where = headers.get("x-amz-bucket-region") or region
+    where = answer.get("BucketRegion") or region
     if where == region:
         return []
     what = f"The bucket s3://{name} is in {where}, the job in {region}"
@@ -97,6 +97,10 @@ def check_bucket(bucket: str, region: str) -> list[Problem]:
 def check_secret(variable: str, name: str) -> list[Problem]:
     """Is there a value that the job can read? The value itself is not read."""
     what = f"The secret {name}, for {variable},"
+    if name != f"{project().slug}-wandb":  # the one that the role of `make cloud-setup` may read
+        role = f"{project().account}-trainer"
+        remedy = f"allow {role} secretsmanager:GetSecretValue on it, unless that is done"
+        return [Problem(f"{what} is one that setup has not made", remedy, fatal=False)]
     try:
         found = aws.call("secretsmanager", "describe_secret", SecretId=name)
     except MissingError:

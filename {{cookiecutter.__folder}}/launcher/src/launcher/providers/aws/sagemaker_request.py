@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import UserError
-from ...job import RUN_DISK, RUN_ID, RUN_MORE, Job
+from ...job import RUN_DISK, RUN_ID, RUN_MORE, RUN_NODES, Job
 
 LONGEST_NAME, TOKEN = 63, 6  # characters; of a name, and of what ends it
 MOST_ARGUMENTS, LONGEST_ARGUMENT = 100, 256
@@ -69,7 +69,8 @@ def part(
     job: Job, environment: Mapping[str, str], args: tuple[str, ...] | None, most: int
 ) -> Handed:
     """Do `hand`, where it is known whether the arguments fit."""
-    wanted = {RUN_ID: job.run_id, RUN_DISK: DISK, **environment}
+    several = {RUN_NODES: str(job.nodes)} if job.nodes > 1 else {}
+    wanted = {RUN_ID: job.run_id, RUN_DISK: DISK, **several, **environment}
     kept = {name: value for name, value in wanted.items() if _fits(value)}
     if len(kept) > most - 1:
         kept = dict(list(kept.items())[: most - 1])

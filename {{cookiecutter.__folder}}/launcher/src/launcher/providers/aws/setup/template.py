@@ -115,6 +115,8 @@ def _queue(name: str, row: Row, tier: str) -> dict[str, Any]:
         # (docs.aws.amazon.com/batch/latest/userguide/infrastructure-updates.html).
         "ReplaceComputeEnvironment": False,
         "ComputeResources": resources,
+        # An update leaves jobs that run alone for so long; half an hour by default.
+        "UpdatePolicy": {"JobExecutionTimeoutMinutes": 360},
     }
     queue = {
         "JobQueueName": name,
