@@ -100,6 +100,9 @@ def get_optimizer(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
 
 def set_model(model: nn.Module, weights: dict[str, Any]) -> None:
     """Take one's share of whole weights, which the first process has; names that are missing keep their values."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()  # after a forward alone the root keeps what it has gathered
     options = _from_first(model)
     options.strict = False
     set_model_state_dict(model, _each_once(model, weights), options=options)
