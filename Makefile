@@ -61,8 +61,8 @@ lint: .venv/requirements.txt
 bench: .venv/requirements.txt  ## measure bakes, training, images and launches against the alternatives
 	python benchmarks/run.py $(ARGS)
 
-prices: .venv/requirements.txt  ## compare the table of prices with Google's own list (needs a login)
-	PYTHONPATH='$(LAUNCHER)/src' python -m launcher.providers.google.check_prices
+prices: .venv/requirements.txt  ## compare the table of prices with the provider's own list (needs a login; CLOUD=aws for AWS's)
+	PYTHONPATH='$(LAUNCHER)/src' python -m launcher.providers.$(or $(CLOUD),google).check_prices
 
 clean:  ## remove what the other commands made
 	rm -rf build .venv .tools .pytest_cache .ruff_cache .hypothesis

@@ -49,6 +49,8 @@ def test_a_secret_without_a_value_and_one_of_another_name_are_said(world: World)
     assert "does not exist: give it by `WANDB_API_KEY=... make cloud-setup`" in found
     client(world, "secretsmanager").create_secret(Name="demo-wandb", SecretString="x")
     assert doctor.check_secret("WANDB_API_KEY", "demo-wandb") == []
+    assert "does not exist" in said(doctor.check_secret("TOKEN", "demo-other"))
+    client(world, "secretsmanager").create_secret(Name="demo-other", SecretString="x")
     (problem,) = doctor.check_secret("TOKEN", "demo-other")
     assert "allow demo-trainer secretsmanager:GetSecretValue on it" in str(problem)
     assert not problem.fatal

@@ -39,9 +39,6 @@ SWEEPS = "cloud={} runs no sweeps{}; `uv run train {}` runs it here."
 
 schema.register()
 
-# What stands in a dry run for what only a login tells.
-UNKNOWN = {"PROJECT": "project", "0" * 12: "account"}
-
 
 def main() -> None:
     """Launch one run, or one sweep."""
@@ -85,7 +82,7 @@ def launch(config: DictConfig, sweep: str | None, spaces: tuple[str, ...]) -> No
     service = connect(config.cloud)
     if config.dry_run and not config.doctor_only:
         job = replace(plan.job, image=service.reference())
-        print(_unresolved(plan, job), end="", file=tell, flush=True)
+        print(_unresolved(service, plan, job), end="", file=tell, flush=True)
         print(json.dumps(service.request(job), indent=2))
         return
     job = examine(service, plan)
@@ -177,12 +174,12 @@ def trainings(args: Sequence[str], search: Search | None) -> list[list[str]]:
     ]
 
 
-def _unresolved(plan: Plan, job: Job) -> str:
+def _unresolved(service: Service, plan: Plan, job: Job) -> str:
     """Say what only a provider can tell, and a dry run therefore leaves open."""
     lines = []
-    for word, what in UNKNOWN.items():
-        if plan.config.cloud.project is None and word in job.image:
-            lines.append(f"{word} stands for the {what} of your login; give cloud.project=...")
+    word, what = getattr(service, "UNKNOWN", ("", ""))
+    if word and plan.config.cloud.project is None and word in job.image:
+        lines.append(f"{word} stands for the {what} of your login; give cloud.project=...")
     if plan.price.region and "@sha256:" not in job.image:
         lines.append(f"The digest of {job.image} is looked up when the job is started.")
     return "".join(f"{line}\n" for line in lines)

@@ -100,9 +100,8 @@ def this_node(env: Mapping[str, str], args: list[str]) -> Node:
         except UserError:
             if int(env.get(RUN_NODES, "1")) > 1:
                 raise
-            return Node(
-                processes=processes
-            )  # the file may be closed to us, and tells nothing that matters
+            # The file may be closed to us, and of one node it tells nothing that matters.
+            return Node(processes=processes)
     text = env.get(CLUSTER_SPEC)
     if not text:
         return Node(processes=processes)

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...project import project
-from ..errors import LoginError, MissingError, ServiceError, UnreachableError, line
+from ..errors import LoginError, ServiceError, UnreachableError, line
 from .errors import LOGIN, explain
 
 TIMEOUT = 30  # seconds, for one answer
@@ -71,7 +71,7 @@ def _client(service: str, where: str, once: bool = False) -> Any:
         read_timeout=TIMEOUT,
         retries=retries,
         max_pool_connections=32,
-        user_agent_extra=f"launcher/{project().slug}",
+        user_agent_extra="launcher",
     )
     with _making:
         try:
@@ -189,16 +189,3 @@ def _explain(error: Exception, service: str) -> ServiceError:
             f"{service} of AWS cannot be reached ({reason})", "check the network and try again"
         )
     return ServiceError(f"{service} cannot be asked that ({reason})", "correct that setting")
-
-
-def exists(service: str, operation: str, where: str | None = None, **parameters: Any) -> bool:
-    """Tell whether there is what an operation asks for.
-
-    Raises:
-        ServiceError: as `call`, but for a MissingError.
-    """
-    try:
-        call(service, operation, where, **parameters)
-    except MissingError:
-        return False
-    return True

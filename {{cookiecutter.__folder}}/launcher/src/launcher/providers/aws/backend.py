@@ -9,6 +9,7 @@ from ...errors import UserError
 from ...job import RUN_SECRETS, Job
 from ...project import project
 from ..errors import ServiceError
+from ..managed import Managed
 from ..registry import has_host
 from . import auth as aws
 from . import registry
@@ -18,12 +19,15 @@ ACCOUNT = re.compile(r"\d{12}")
 BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
 
 
-class AwsBackend:
+class AwsBackend(Managed):
     """Base of the backends of AWS.
 
     Args:
         cloud: the section `cloud` of the configuration; its `project` is the account's number, if any.
     """
+
+    CLOCK = aws
+    UNKNOWN = ("0" * 12, "account")
 
     def __init__(self, cloud: Any):
         self.cloud = cloud
@@ -113,4 +117,4 @@ class AwsBackend:
         try:
             return self.account
         except ServiceError:  # a dry run needs no login; whatever is sent does, and says so first
-            return "0" * 12
+            return self.UNKNOWN[0]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 from ...errors import UserError
-from ...job import RUN_LABEL, Handle, Job, Leftover, Machine, Problem, Status
+from ...job import RUN_LABEL, Handle, Job, Machine, Problem, Status
 from ...project import project
 from ..errors import ServiceError
+from ..managed import at_work, without_labels
 from . import auth as aws
 from . import (
     batch_notebook,
@@ -44,6 +44,8 @@ def connect(cloud: Any) -> Batch:
 class Batch(AwsBackend):
     """Backend of `job.py`. Labels of the configuration, as tags, tell this project's jobs from others."""
 
+    SERVICE = "Batch"
+
     def __init__(self, cloud: Any):
         super().__init__(cloud)
         self._token = secrets.token_hex(3)  # of the next launch's name
@@ -69,9 +71,7 @@ class Batch(AwsBackend):
         if job.nodes > 1:
             what = "Batch trains on one machine: several would need a NAT gateway, and could not be on spot"
             problems.append(Problem(what, "use cloud=sagemaker"))
-        if not self.labels:
-            what = "Without cloud.labels no job can be told to be this project's"
-            problems.append(Problem(what, "give cloud.labels={project: NAME}"))
+        problems += without_labels(self.labels)
         if self.cloud.max_attempts > (most := batch_request.MOST_ATTEMPTS):
             what = f"Batch starts a job {most} times at most, not {self.cloud.max_attempts}"
             problems.append(Problem(what, f"give cloud.max_attempts={most}", fatal=False))
@@ -86,9 +86,7 @@ class Batch(AwsBackend):
         states = (batch_state.state(found) for found in self._jobs(job.run_id))
         if not (state := next((state for state in states if not state.over), None)):
             return []
-        what = f"A job of run {job.run_id} is {state.name}, and would share its run folder"
-        remedy = f"wait for it, end it by `uv run runs stop {job.run_id}`, or choose another run.id"
-        return [Problem(what, remedy)]
+        return [at_work(job.run_id, state)]
 
     def allowance(self, machine: Machine, spot: bool) -> int | None:
         """Tell how many such machines the account's quotas allow; None where that cannot be told."""
@@ -148,20 +146,6 @@ class Batch(AwsBackend):
 
     def list(self) -> list[Status]:
         return [self._status(found) for found in self._jobs()]
-
-    def leftovers(self) -> list[Leftover]:
-        """Give nothing: machines are the service's own, and it ends them some minutes after their last job.
-
-        A compute environment that still has some then is about to scale in. To end them would mean to disable it, and
-        with it whatever is launched meanwhile; definitions and queues cost nothing.
-        """
-        return []
-
-    def remove(self, leftover: Leftover) -> None:
-        raise UserError(f"Batch knows no {leftover.what}.")
-
-    def now(self) -> datetime:
-        return aws.now()
 
     # -- for people ------------------------------------------------------------------------------
 

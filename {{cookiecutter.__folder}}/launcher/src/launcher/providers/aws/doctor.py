@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ...job import RUN_CODE, RUN_DATA, Job, Problem
 from ...project import project
 from .. import inputs
-from ..errors import MissingError, RefusedError, ServiceError
+from ..errors import MissingError, RefusedError
+from ..managed import Check, together
 from . import auth as aws
 from . import registry
 
-Check = Callable[[], list[Problem]]
 SETUP = "run `make cloud-setup`, which makes it"
 
 
@@ -37,17 +35,7 @@ def examine(cloud: Any, role: str, job: Job, others: tuple[Check, ...] = ()) -> 
         checks.append(lambda: inputs.check_data(target, "s3", S3()))
     for variable, name in job.secrets.items():
         checks.append(lambda v=variable, n=name: check_secret(v, n))
-    with ThreadPoolExecutor(len(checks)) as pool:
-        found = [problem for problems in pool.map(guarded, checks) for problem in problems]
-    return list({problem.what: problem for problem in found}.values())
-
-
-def guarded(check: Check) -> list[Problem]:
-    """Make a finding of what a check raises."""
-    try:
-        return check()
-    except ServiceError as error:
-        return [Problem(error.what, error.remedy)]
+    return together(checks)
 
 
 def _check_image(image: str, worktree: bool, newest: bool) -> list[Problem]:
@@ -97,10 +85,6 @@ def check_bucket(bucket: str, region: str) -> list[Problem]:
 def check_secret(variable: str, name: str) -> list[Problem]:
     """Is there a value that the job can read? The value itself is not read."""
     what = f"The secret {name}, for {variable},"
-    if name != f"{project().slug}-wandb":  # the one that the role of `make cloud-setup` may read
-        role = f"{project().account}-trainer"
-        remedy = f"allow {role} secretsmanager:GetSecretValue on it, unless that is done"
-        return [Problem(f"{what} is one that setup has not made", remedy, fatal=False)]
     try:
         found = aws.call("secretsmanager", "describe_secret", SecretId=name)
     except MissingError:
@@ -130,6 +114,10 @@ def check_secret(variable: str, name: str) -> list[Problem]:
                 f"{what} has no value", f"`aws secretsmanager put-secret-value --secret-id {name}`"
             )
         ]
+    if name != f"{project().slug}-wandb":  # the one that the role of `make cloud-setup` may read
+        role = f"{project().account}-trainer"
+        remedy = f"allow {role} secretsmanager:GetSecretValue on it, unless that is done"
+        return [Problem(f"{what} is one that setup has not made", remedy, fatal=False)]
     return []
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from ...errors import UserError
@@ -19,7 +18,6 @@ from ...job import (
     Handle,
     Job,
     Kind,
-    Leftover,
     Machine,
     Problem,
     State,
@@ -27,6 +25,7 @@ from ...job import (
 )
 from ...storage import write_text
 from ..errors import QuotaError, ServiceError, UnreachableError
+from ..managed import at_work, without_labels
 from . import auth as aws
 from . import doctor, logs, quotas, registry, sagemaker_tuning
 from . import sagemaker_request as requests
@@ -50,6 +49,8 @@ def connect(cloud: Any) -> SageMaker:
 
 class SageMaker(AwsBackend):
     """Backend of `job.py`. Labels of the configuration, as tags, tell this project's jobs from others."""
+
+    SERVICE = "SageMaker"
 
     def __init__(self, cloud: Any):
         super().__init__(cloud)
@@ -75,9 +76,7 @@ class SageMaker(AwsBackend):
     def _check_settings(self, job: Job) -> list[Problem]:
         """Is it something that the service can do? Asks nobody."""
         problems = sagemaker_tuning.check(job.search) if job.search else []
-        if not self.labels:
-            what = "Without cloud.labels no job can be told to be this project's"
-            problems.append(Problem(what, "give cloud.labels={project: NAME}"))
+        problems += without_labels(self.labels)
         if job.max_hours * 3600 > requests.LONGEST_RUN:
             most = requests.LONGEST_RUN // 3600
             what = f"SageMaker runs a job for {most} hours at most, and cloud.max_hours={job.max_hours:g}"
@@ -100,9 +99,7 @@ class SageMaker(AwsBackend):
                 what = f"There was a sweep {job.run_id}, whose trials have the folders of these"
                 return [Problem(what, "choose another run.id")]
             if not found.has_ended:
-                what = f"A job of run {job.run_id} is {found.state.name}, and would share its run folder"
-                remedy = f"wait for it, end it by `uv run runs stop {job.run_id}`, or choose another run.id"
-                return [Problem(what, remedy)]
+                return [at_work(job.run_id, found.state)]
         return []
 
     def allowance(self, machine: Machine, spot: bool) -> int | None:
@@ -202,16 +199,6 @@ class SageMaker(AwsBackend):
     def list(self) -> list[Status]:
         found = self._finder.all()
         return [self._status(job, found) for job in found]
-
-    def leftovers(self) -> list[Leftover]:
-        """Give nothing: the machines are the service's own, and end with their job."""
-        return []
-
-    def remove(self, leftover: Leftover) -> None:
-        raise UserError(f"SageMaker knows no {leftover.what}.")
-
-    def now(self) -> datetime:
-        return aws.now()
 
     # -- answers ---------------------------------------------------------------------------------
 

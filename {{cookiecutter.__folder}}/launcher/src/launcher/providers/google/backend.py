@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...job import RUN_SECRETS, Job
+from ..managed import Managed
 from ..registry import has_host
 from . import auth as google
 from . import registry
@@ -18,12 +19,15 @@ PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?")
 
 
-class GoogleBackend:
+class GoogleBackend(Managed):
     """Base of the backends of Google Cloud.
 
     Args:
         cloud: the section `cloud` of the configuration.
     """
+
+    CLOCK = google
+    UNKNOWN = ("PROJECT", "project")
 
     def __init__(self, cloud: Any):
         self.cloud = cloud
@@ -95,4 +99,4 @@ class GoogleBackend:
         try:
             return self.project
         except UserError:  # a dry run needs no login; whatever is sent does, and says so first
-            return "PROJECT"
+            return self.UNKNOWN[0]

@@ -10,13 +10,13 @@ import secrets
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from ...errors import UserError
-from ...job import RUN_LABEL, Handle, Job, Leftover, Machine, Problem, State, Status
+from ...job import RUN_LABEL, Handle, Job, Machine, Problem, State, Status
 from ..errors import MissingError, ServiceError, UnreachableError
+from ..managed import at_work, without_labels
 from . import auth as google
 from . import batch_notebook, batch_quotas, batch_request, batch_state, doctor, entries
 from .backend import GoogleBackend
@@ -39,6 +39,8 @@ def connect(cloud: Any) -> Batch:
 
 class Batch(GoogleBackend):
     """Backend of `job.py`. Labels of the configuration tell this project's jobs from others."""
+
+    SERVICE = "Batch"
 
     def __init__(self, cloud: Any):
         super().__init__(cloud)
@@ -67,9 +69,7 @@ class Batch(GoogleBackend):
         if outside:
             what = f"{', '.join(outside)} in cloud.zones is not in {self.cloud.region}"
             problems.append(Problem(what, "correct cloud.zones or cloud.region"))
-        if not self.labels:
-            what = "Without cloud.labels no job can be told to be this project's"
-            problems.append(Problem(what, "give cloud.labels={project: NAME}"))
+        problems += without_labels(self.labels)
         if self.cloud.max_attempts > (most := 1 + batch_request.MOST_RETRIES):
             what = f"Batch starts a job {most} times at most, not {self.cloud.max_attempts}"
             problems.append(Problem(what, f"give cloud.max_attempts={most}", fatal=False))
@@ -84,12 +84,10 @@ class Batch(GoogleBackend):
 
     def _check_active(self, job: Job) -> list[Problem]:
         """Is the service there, and no other job at work in the same run folder?"""
-        at_work = (found for found in self._jobs(job.run_id) if not self._state(found).over)
-        if not (found := next(at_work, None)):
+        active = (found for found in self._jobs(job.run_id) if not self._state(found).over)
+        if not (found := next(active, None)):
             return []
-        what = f"A job of run {job.run_id} is {self._state(found).name}, and would share its run folder"
-        remedy = f"wait for it, end it by `uv run runs stop {job.run_id}`, or choose another run.id"
-        return [Problem(what, remedy)]
+        return [at_work(job.run_id, self._state(found))]
 
     def allowance(self, machine: Machine, spot: bool) -> int | None:
         """Tell how many such machines the account's quotas allow now; None where that cannot be told."""
@@ -161,16 +159,6 @@ class Batch(GoogleBackend):
 
     def list(self) -> list[Status]:
         return [self._status(found) for found in self._jobs()]
-
-    def leftovers(self) -> list[Leftover]:
-        """Give nothing: machines and disks are the service's own, and end with their job."""
-        return []
-
-    def remove(self, leftover: Leftover) -> None:
-        raise UserError(f"Batch knows no {leftover.what}.")
-
-    def now(self) -> datetime:
-        return google.now()
 
     # -- for people ------------------------------------------------------------------------------
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ...job import RUN_CODE, RUN_DATA, Job, Problem
-from ..errors import MissingError, RefusedError, ServiceError
+from ..errors import MissingError, RefusedError
+from ..managed import Check, together
 from . import auth as google
 from . import inputs
-
-Check = Callable[[], list[Problem]]
 
 NEEDED = (
     "storage.objects.create",
@@ -51,17 +48,7 @@ def examine(project: str, cloud: Any, job: Job, others: tuple[Check, ...] = ()) 
         checks.append(lambda: inputs.check_data(target))
     for variable, name in job.secrets.items():
         checks.append(lambda v=variable, n=name: check_secret(project, v, n))
-    with ThreadPoolExecutor(len(checks)) as pool:
-        found = [problem for problems in pool.map(guarded, checks) for problem in problems]
-    return list({problem.what: problem for problem in found}.values())
-
-
-def guarded(check: Check) -> list[Problem]:
-    """Make a finding of what a check raises."""
-    try:
-        return check()
-    except ServiceError as error:
-        return [Problem(error.what, error.remedy)]
+    return together(checks)
 
 
 def check_bucket(bucket: str, region: str) -> list[Problem]:

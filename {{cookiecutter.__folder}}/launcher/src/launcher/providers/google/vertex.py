@@ -17,7 +17,6 @@ from ...job import (
     Handle,
     Job,
     Kind,
-    Leftover,
     Machine,
     Problem,
     State,
@@ -25,6 +24,7 @@ from ...job import (
 )
 from ..errors import ServiceError, UnreachableError
 from ..inputs import locked
+from ..managed import at_work
 from . import auth as google
 from . import doctor, entries, vertex_quotas, vertex_tuning
 from .backend import GoogleBackend
@@ -73,6 +73,8 @@ def connect(cloud: Any) -> Vertex:
 class Vertex(GoogleBackend):
     """Backend of `job.py`. Labels of the configuration tell this project's jobs from others."""
 
+    SERVICE = "Vertex AI"
+
     # -- Backend ---------------------------------------------------------------------------------
 
     def check(self, job: Job) -> list[Problem]:
@@ -103,9 +105,7 @@ class Vertex(GoogleBackend):
             return [Problem(what, "choose another run.id")]
         if _has_ended(found):
             return []
-        what = f"A job of run {job.run_id} is {_state(found).name}, and would share its run folder"
-        remedy = f"wait for it, end it by `uv run runs stop {job.run_id}`, or choose another run.id"
-        return [Problem(what, remedy)]
+        return [at_work(job.run_id, _state(found))]
 
     def allowance(self, machine: Machine, spot: bool) -> int | None:
         """Tell how many such machines the account's quota allows; None where that cannot be told."""
@@ -194,16 +194,6 @@ class Vertex(GoogleBackend):
 
     def list(self) -> list[Status]:
         return [self._status(found) for found in self._jobs()]
-
-    def leftovers(self) -> list[Leftover]:
-        """Give nothing: the machines are the service's own, and end with their job."""
-        return []
-
-    def remove(self, leftover: Leftover) -> None:
-        raise UserError(f"Vertex AI knows no {leftover.what}.")
-
-    def now(self) -> datetime:
-        return google.now()
 
     # -- the service -----------------------------------------------------------------------------
 

@@ -1,0 +1,67 @@
+"""What is the same for every service that ends its machines itself: how checks are made, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from types import ModuleType
+
+from ..errors import UserError
+from ..job import Leftover, Problem, State
+from .errors import ServiceError
+
+Check = Callable[[], list[Problem]]
+
+
+class Managed:
+    """Base of the backends of such services: nothing is ever left over.
+
+    Args:
+        SERVICE: its name, for people.
+        CLOCK: the provider's module `auth`, which keeps the time of the service's last answer.
+        UNKNOWN: what a request has in place of what only a login tells, and what that is.
+    """
+
+    SERVICE: str
+    CLOCK: ModuleType
+    UNKNOWN: tuple[str, str]
+
+    def leftovers(self) -> list[Leftover]:
+        """Give nothing: machines and disks are the service's own, and end with their job or some minutes after it."""
+        return []
+
+    def remove(self, leftover: Leftover) -> None:
+        raise UserError(f"{self.SERVICE} knows no {leftover.what}.")
+
+    def now(self) -> datetime:
+        return self.CLOCK.now()
+
+
+def together(checks: Sequence[Check]) -> list[Problem]:
+    """Make all checks at the same time; one that cannot be made is a finding itself, and each is told once."""
+    with ThreadPoolExecutor(len(checks)) as pool:
+        found = [problem for problems in pool.map(_guarded, checks) for problem in problems]
+    return list({problem.what: problem for problem in found}.values())
+
+
+def _guarded(check: Check) -> list[Problem]:
+    try:
+        return check()
+    except ServiceError as error:
+        return [Problem(error.what, error.remedy)]
+
+
+def without_labels(labels: object) -> list[Problem]:
+    """Refuse to launch what nobody could find again."""
+    if labels:
+        return []
+    what = "Without cloud.labels no job can be told to be this project's"
+    return [Problem(what, "give cloud.labels={project: NAME}")]
+
+
+def at_work(run_id: str, state: State) -> Problem:
+    """Refuse a second job in the run folder of one that is not over."""
+    what = f"A job of run {run_id} is {state.name}, and would share its run folder"
+    remedy = f"wait for it, end it by `uv run runs stop {run_id}`, or choose another run.id"
+    return Problem(what, remedy)
