@@ -1,6 +1,5 @@
 """All of the stage at once: a bake whose cloud is prepared, its data in the bucket, and everything that a push meets."""
 
-import json
 import os
 import re
 import subprocess
@@ -9,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import xxhash
 from baking import BakedProject
 
 from stage import containers
@@ -23,15 +21,11 @@ from stage.google.setup import Setup, google_setup
 from stage.google.vertex import TrainingJob, Vertex, vertex
 from stage.google.vertex_checks import agents_of
 from stage.registry import registry
-
-QUICK = """
-check test:
-	uv run --no-sync train --help
-"""
+from stage.results import QUICK, Results
 
 
 @dataclass
-class Stage:
+class Stage(Results):
     """The project, its repository on GitHub, and the cloud around them."""
 
     project: BakedProject
@@ -85,25 +79,6 @@ class Stage:
         """What the bucket holds of a run: path in its folder -> content."""
         prefix = f"runs/{run_id}/"
         return {name.removeprefix(prefix): self.bucket.read(name) for name in self.bucket.objects(prefix)}
-
-    def outcome(self, run_id: str) -> dict:
-        """What the worker says has become of a run."""
-        return json.loads(self.results(run_id)["outcome.json"])
-
-    def weights_and_log(self, run_id: str) -> tuple[bytes, list[dict]]:
-        """The bits of a run's weights, and its log without what depends on the clock."""
-        results = self.results(run_id)
-        lines = [json.loads(line) for line in results["metrics.jsonl"].decode().splitlines()]
-        for line in lines:
-            line.pop("samples_per_second", None)
-        return results["model.safetensors"], lines
-
-    def checkpoints(self, run_id: str) -> list[str]:
-        """The published checkpoints of a run; fails if one is not what its name says."""
-        found = {path: data for path, data in self.results(run_id).items() if path.endswith(".pt")}
-        for path, data in found.items():
-            assert xxhash.xxh3_128_hexdigest(data) in path
-        return sorted(found)
 
     def submitted(self) -> int:
         """How many jobs were ever accepted."""

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import xxhash
 from baking import BakedProject
 from moto.ecr.models import ecr_backends
 
@@ -32,12 +31,11 @@ from stage.aws.wire import Raw, Reply
 from stage.aws.world import REGION, World, serve
 from stage.github.gh_program import GitHub as Repository
 from stage.github.hub import GitHub, github
+from stage.results import QUICK, Results
 
 PROGRAMS = Path(__file__).parent
 GH = PROGRAMS.parent / "github/gh_program.py"
 CPU = "m7i.2xlarge"  # of the price table's row cpu
-# The project's own tests are run elsewhere; here the workflow's first job only has to wait for some.
-QUICK = "\ncheck test:\n\tuv run --no-sync train --help\n"
 DAYS = 7 * 86400.0
 Job = TrainingJob | BatchJob
 
@@ -78,7 +76,7 @@ def project_of(baked: BakedProject, folder: Path, registry: str) -> Built:
 
 
 @dataclass
-class Stage:
+class Stage(Results):
     """The project, its repository on GitHub, and the account around them.
 
     Args:
@@ -144,25 +142,6 @@ class Stage:
             name.removeprefix(prefix): s3.get_object(Bucket=self.bucket, Key=name)["Body"].read()
             for name in self.objects(prefix)
         }
-
-    def outcome(self, run_id: str) -> dict[str, Any]:
-        """What the worker says has become of a run."""
-        return json.loads(self.results(run_id)["outcome.json"])
-
-    def weights_and_log(self, run_id: str) -> tuple[bytes, list[dict[str, Any]]]:
-        """The bits of a run's weights, and its log without what depends on the clock."""
-        results = self.results(run_id)
-        lines = [json.loads(line) for line in results["metrics.jsonl"].decode().splitlines()]
-        for line in lines:
-            line.pop("samples_per_second", None)
-        return results["model.safetensors"], lines
-
-    def checkpoints(self, run_id: str) -> list[str]:
-        """The published checkpoints of a run; fails if one is not what its name says."""
-        found = {path: data for path, data in self.results(run_id).items() if path.endswith(".pt")}
-        for path, data in found.items():
-            assert xxhash.xxh3_128_hexdigest(data) in path
-        return sorted(found)
 
     def entry(self, run_id: str) -> dict[str, Any]:
         """What the ledger holds for a run."""
