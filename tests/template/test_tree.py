@@ -50,7 +50,7 @@ src/PACKAGE/training/restore.py src/PACKAGE/training/run_folder.py src/PACKAGE/t
 src/PACKAGE/training/scoring.py src/PACKAGE/training/state.py src/PACKAGE/training/tasks.py
 src/PACKAGE/training/tracking.py src/PACKAGE/training/weights.py src/PACKAGE/training/journal.py
 src/PACKAGE/training/numbers.py src/PACKAGE/training/parameters.py src/PACKAGE/training/pictures.py
-src/PACKAGE/training/parts.py src/PACKAGE/training/rehearsal.py
+src/PACKAGE/training/explain.py src/PACKAGE/training/rehearsal.py
 src/PACKAGE/training/sharding.py src/PACKAGE/training/signals.py src/PACKAGE/training/step.py src/PACKAGE/training/trees.py
 tests/__init__.py tests/conftest.py tests/test_checkpoint.py tests/test_config.py
 tests/test_data.py tests/test_experiments.py tests/test_mnist.py

@@ -76,7 +76,7 @@ def test(
     from .config import Precision
     from .training.batches import Reader
     from .training.distributed import Processes
-    from .training.parts import opened
+    from .training.explain import opened
     from .training.scoring import score
 
     model = instantiate(config.model).to(device)

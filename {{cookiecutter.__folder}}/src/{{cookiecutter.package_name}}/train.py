@@ -108,8 +108,8 @@ def build(config: DictConfig, folder: RunFolder, processes: Processes) -> Traine
     """Make task, data, model, optimizer and schedule, in this order, from their sections of the configuration."""
     from .training.batches import Reader, steps_per_epoch
     from .training.checkpoint import CheckpointStore
+    from .training.explain import of_kind, opened
     from .training.loop import Trainer
-    from .training.parts import of_kind, opened
     from .training.random_state import seed_everything
     from .training.rehearsal import rehearse
     from .training.sharding import shard

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from .batches import Batch, Reader
+from .explain import described, working
 from .loop import Trainer
 from .parameters import train_mode
-from .parts import described, working
 from .random_state import get_random_state, set_random_state
 from .scoring import autocast
 from .trees import as_float, call, tensors
