@@ -1,7 +1,7 @@
 """A project for the launcher to work in: the template's own configuration and training, rendered but not baked."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pytest
 from baking import ROOT
 from cookiecutter.generate import generate_context
 from cookiecutter.prompt import prompt_for_config
+from google_server import GoogleServer, google_server
 from jinja2 import Environment, StrictUndefined
 
 TEMPLATE = ROOT / "{{cookiecutter.__folder}}"
@@ -63,3 +64,10 @@ def project(project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     folder = shutil.copytree(project_root, tmp_path / "demo")
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleServer]:
+    """What stands for Google's services, and gives the answers that a test has laid out."""
+    with google_server(tmp_path, monkeypatch) as running:
+        yield running

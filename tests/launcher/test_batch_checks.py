@@ -12,16 +12,8 @@ from batch_world import (
     found,
     job,
 )
-from google_server import google_server
 from launcher.job import Machine
 from launcher.providers.google import batch, inputs
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    with google_server(tmp_path, monkeypatch) as running:
-        yield running
-
 
 REGION = "/compute/v1/projects/my-project/regions/us-central1"
 PROJECT = "/compute/v1/projects/my-project"

@@ -15,18 +15,10 @@ from batch_world import (
 )
 from google.cloud import batch_v1
 from google.protobuf import json_format
-from google_server import google_server
 from launcher import providers
 from launcher.errors import UserError
 from launcher.job import Machine
 from launcher.providers.google import batch, batch_request
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    with google_server(tmp_path, monkeypatch) as running:
-        yield running
-
 
 # -- the request ------------------------------------------------------------------------------
 

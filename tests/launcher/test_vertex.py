@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from google_server import CUT, LAUNCHER, google_server
+from google_server import CUT, LAUNCHER
 from launcher.errors import UserError
 from launcher.job import Job, Machine, State
 from launcher.providers import inputs
@@ -27,12 +27,10 @@ L4 = Machine("l4", "g2-standard-8", "NVIDIA_L4", 1)
 DIGEST = "sha256:" + "a" * 64
 
 
-@pytest.fixture
-def server(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def no_sweeps(server, monkeypatch):
     monkeypatch.setattr(vertex, "SUBMIT_DELAYS", (0, 0))
-    with google_server(tmp_path, monkeypatch) as running:
-        running.say("GET", JOBS.replace("customJobs", "hyperparameterTuningJobs"), {})
-        yield running
+    server.say("GET", JOBS.replace("customJobs", "hyperparameterTuningJobs"), {})
 
 
 def cloud(**changes: Any) -> SimpleNamespace:

@@ -7,7 +7,7 @@ import pytest
 from launcher.job import Kind, Parameter, Search, State
 from launcher.providers.google import auth as google
 from launcher.providers.google import vertex
-from test_vertex import JOBS, NAME, cloud, found, job, server  # noqa: F401
+from test_vertex import JOBS, NAME, cloud, found, job, no_sweeps  # noqa: F401
 
 TUNING = JOBS.replace("customJobs", "hyperparameterTuningJobs")
 TUNED = NAME.replace("customJobs", "hyperparameterTuningJobs")
@@ -44,7 +44,7 @@ def tuning(state: str = "RUNNING", *trials: dict[str, Any], **more: Any) -> dict
     }
 
 
-def known(server: Any, job: dict[str, Any]) -> None:  # noqa: F811
+def known(server: Any, job: dict[str, Any]) -> None:
     """Lets the service know this tuning job and no custom job."""
     server.forget("GET", TUNING)
     server.say("GET", TUNING, {"hyperparameterTuningJobs": [job]})
@@ -107,14 +107,14 @@ def test_words_that_hydra_would_read_as_something_else_are_quoted():
     assert values == ["plain", "'null'", "'1e5'", "'x,y'", "'[1]'"]
 
 
-def test_it_is_submitted_to_the_collection_of_tuning_jobs(server):  # noqa: F811
+def test_it_is_submitted_to_the_collection_of_tuning_jobs(server):
     server.say("GET", JOBS, {})
     server.say("POST", TUNING, tuning("QUEUED"))
     assert vertex.connect(cloud()).submit(sweep()).name == TUNED
     assert server.sent("POST", JOBS) == []
 
 
-def test_a_status_tells_the_trials_and_adds_up_their_time(server, monkeypatch):  # noqa: F811
+def test_a_status_tells_the_trials_and_adds_up_their_time(server, monkeypatch):
     monkeypatch.setattr(google, "now", lambda: vertex._time("2026-01-01T11:00:00Z"))
     start, half = {"startTime": "2026-01-01T10:00:00Z"}, {"startTime": "2026-01-01T10:30:00Z"}
     trials = (
@@ -132,7 +132,7 @@ def test_a_status_tells_the_trials_and_adds_up_their_time(server, monkeypatch): 
     assert status.name == TUNED
 
 
-def test_time_that_the_service_does_not_tell_by_trial_is_never_too_little(server):  # noqa: F811
+def test_time_that_the_service_does_not_tell_by_trial_is_never_too_little(server):
     ended = tuning("CANCELLED", endTime="2026-01-01T10:30:00Z")
     known(server, ended)
     status = vertex.connect(cloud()).status("run-1")
@@ -140,7 +140,7 @@ def test_time_that_the_service_does_not_tell_by_trial_is_never_too_little(server
     assert status.seconds == 2 * 30 * 60
 
 
-def test_the_jobs_of_trials_are_no_runs(server):  # noqa: F811
+def test_the_jobs_of_trials_are_no_runs(server):
     container = {"env": [{"name": "RUN_KIND", "value": "sweep"}]}
     trial = found(78) | {"jobSpec": {"workerPoolSpecs": [{"containerSpec": container}]}}
     known(server, tuning())
@@ -150,14 +150,14 @@ def test_the_jobs_of_trials_are_no_runs(server):  # noqa: F811
     assert len(vertex.connect(cloud()).list()) == 2
 
 
-def test_stopping_a_sweep_ends_the_tuning_job(server):  # noqa: F811
+def test_stopping_a_sweep_ends_the_tuning_job(server):
     known(server, tuning())
     server.say("POST", f"/v1/{TUNED}:cancel", {})
     vertex.connect(cloud()).stop("run-1")
     assert len(server.sent("POST", f"/v1/{TUNED}:cancel")) == 1
 
 
-def test_the_lines_of_all_trials_say_whose_they_are(server):  # noqa: F811
+def test_the_lines_of_all_trials_say_whose_they_are(server):
     trials = ({"id": "3", "state": "ACTIVE", "customJob": f"{NAME[:-2]}501"},)
     known(server, tuning("RUNNING", *trials))
 
@@ -172,7 +172,7 @@ def test_the_lines_of_all_trials_say_whose_they_are(server):  # noqa: F811
     assert '(resource.labels.job_id="77" OR resource.labels.job_id="501")' in asked
 
 
-def test_a_second_sweep_of_one_name_would_share_the_folders_of_its_trials(server):  # noqa: F811
+def test_a_second_sweep_of_one_name_would_share_the_folders_of_its_trials(server):
     known(server, tuning("SUCCEEDED"))
     problems = vertex.connect(cloud())._check_active(sweep())
     assert [problem.remedy for problem in problems] == ["choose another run.id"]
