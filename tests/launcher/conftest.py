@@ -11,6 +11,7 @@ from cookiecutter.generate import generate_context
 from cookiecutter.prompt import prompt_for_config
 from google_server import GoogleServer, google_server
 from jinja2 import Environment, StrictUndefined
+from launch_world import backend, bucket, run_launch  # noqa: F401 - fixtures of every test here
 
 TEMPLATE = ROOT / "{{cookiecutter.__folder}}"
 NAMES = {"project_name": "Demo", "bucket": "demo-bucket"}

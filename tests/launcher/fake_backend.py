@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from launcher import records
 from launcher.errors import UserError
 from launcher.job import (
     Handle,
@@ -106,3 +107,32 @@ class FakeBackend:
         self.calls.append(name)
         if self.refusal:
             raise UserError(self.refusal)
+
+
+def record(run_id: str, **values: object) -> records.Record:
+    """One launch of two nodes at 1.50 USD an hour each."""
+    given = {
+        "run_id": run_id,
+        "backend": "one",
+        "launched": "2026-01-01T00:00:00+00:00",
+        "machine": "l4",
+        "type": "g2-standard-8",
+        "gpu": "NVIDIA_L4",
+        "gpus": 1,
+        "nodes": 2,
+        "spot": True,
+        "region": "us-central1",
+        "project": None,
+        "hourly_usd": 1.5,
+        "worst_case_usd": 6.0,
+        "prices": "2026-01-01",
+        "max_hours": 2.0,
+        "image": "image",
+        "args": [],
+        "code": None,
+        "commit": None,
+        "dirty": None,
+        "branch": None,
+        "job": "jobs/1",
+    }
+    return records.Record(**{**given, **values})  # type: ignore[arg-type]

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 from baking import ROOT
-from fake_backend import FakeBackend
+from fake_backend import FakeBackend, record
 from launcher import records
 from launcher.commands import setup
 from launcher.records import places
 from omegaconf import OmegaConf
-from test_runs import record
 
 SCRIPTS = ROOT / "{{cookiecutter.__folder}}/launcher/src/launcher/providers/google/setup"
 

@@ -5,15 +5,11 @@ import re
 import signal
 import subprocess
 import sys
-import tarfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fake_backend import DIGEST, FakeBackend
+from fake_backend import DIGEST
 from launcher import providers as backends
 from launcher import records
 from launcher.commands import launch
@@ -21,199 +17,6 @@ from launcher.errors import UserError, readers_may_leave
 from launcher.job import Problem, State
 from launcher.money import ledger
 from launcher.planning import code
-from launcher.providers.google.backend import GoogleBackend
-from launcher.records import places
-
-# Priced as a machine of a cloud; what would be asked of the cloud is asked of a FakeBackend.
-PRICED = (
-    "cloud.backend=vertex",
-    "cloud.region=us-central1",
-    "cloud.machine=l4",
-    "cloud.max_hours=2",
-    "cloud.max_cost_usd=10",
-    "cloud.max_month_usd=50",
-    "cloud.max_attempts=5",
-)
-
-
-@dataclass
-class Launched:
-    """What a launch has said and done: its exit status or last sentence, and its output."""
-
-    status: object
-    out: str
-    err: str
-
-
-@pytest.fixture
-def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
-    fake = FakeBackend()
-    monkeypatch.setattr(backends, "connect", lambda cloud: fake)
-    monkeypatch.setattr(places, "connect", lambda cloud: fake)
-    return fake
-
-
-@pytest.fixture
-def bucket(tmp_path: Path) -> Path:
-    return tmp_path / "bucket"
-
-
-@pytest.fixture
-def run_launch(
-    backend: FakeBackend,
-    bucket: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., Launched]:
-    """Runs `launch` with a priced machine, a folder as bucket, and the given settings."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the program sets it, and it must not outlive a test
-    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    monkeypatch.setenv("GITHUB_REF_NAME", "main")
-
-    def run(*settings: str) -> Launched:
-        monkeypatch.setattr(sys, "argv", ["launch", *PRICED, f"cloud.bucket={bucket}", *settings])
-        status: object = 0
-        try:
-            launch.main()
-        except SystemExit as end:
-            status = end.code
-        said = capsys.readouterr()
-        return Launched(status, said.out, said.err)
-
-    return run
-
-
-@pytest.mark.parametrize(
-    ("setting", "sentence"),
-    [
-        ("model.wdith=3", "There is no model.wdith; did you mean model.width?"),
-        ("sweep=lr", "cloud=local runs no sweeps, but cloud=vertex can; `uv run train sweep=lr` runs it"),
-        ("cloud.machine=l4", "cloud.machine=l4 is none of this machine; choose here, container"),
-        ("cloud.machine=[here,l4]", "cloud.machine=l4 is none of this machine; choose here, container"),
-        (
-            "job=notebook",
-            "cloud=local opens no notebook, but cloud=batch can; `make notebook` opens one here.",
-        ),
-    ],
-)
-def test_a_mistake_is_one_sentence_before_anything_slow_is_imported(project, setting, sentence):
-    program = (
-        "import sys; from launcher.commands.launch import main\n"
-        "try: main()\n"
-        "finally: assert not {'torch', 'google.auth', 'requests'} & set(sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "cloud=local", setting],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert sentence in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert not (project / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("setting", "sentence"),
-    [
-        ("cloud.machin=l4", "There is no cloud.machin; did you mean cloud.machine?"),
-        ("cloud.nodes=0", "cloud.nodes=0 is too small"),
-        ("cloud.max_hours=nan", "cloud.max_hours=nan is too small"),
-        ("cloud.max_hours=inf", "would never end the job"),
-        ("code=tree", "code=tree is no choice; give image or worktree."),
-        ("+cloud.secrets.key=a", "cannot name an environment variable"),
-        ("--multirun", "One launch is one run; a sweep is launched by sweep=NAME"),
-        ("hydra.mode=MULTIRUN", "One launch is one run; a sweep is launched by sweep=NAME"),
-        ("run.id=a/b", "run.id=a/b cannot name a run; use up to 64 letters"),
-        ("run.id=[1]", "run.id=[1] is no text; put it in quotes, or use letters."),
-        ('run.id="null"', "run.id=null cannot name a run"),
-        ("cloud.machine=l4,t4", "as in 'cloud.machine=[l4,t4]', and a text in quotes"),
-        ("cloud.machine=l5", "There is no machine l5; did you mean l4?"),
-        ("cloud.machine=[l4,nonsense]", "There is no machine nonsense; there are"),
-        (
-            "job=notebook",
-            "cloud=vertex opens no notebook, but cloud=batch can; `make notebook` opens one here.",
-        ),
-        ("cloud.machine=L4", "There is no machine L4; did you mean l4?"),
-        ("cloud.region=mars-north1", "no l4 in mars-north1, only in"),
-        ("run.root=elsewhere", "run.root is for `uv run train`"),
-        ("data.folder=/data/digits", "is on this machine only"),
-        ("restore.from=earlier", "is on this machine only; give restore.from="),
-        ("cloud.bucket=null", "would lose the results"),
-        (
-            "trainer.compile=reduce-overhead",
-            "trainer.compile=reduce-overhead needs a C compiler, and the image has none",
-        ),
-        ("cloud.max_cost_usd=0.5", "This run could cost 2.03 USD (1 x 1.01 USD x 2 h), more than"),
-    ],
-)
-def test_what_cannot_work_or_costs_too_much_is_refused_before_anyone_is_asked(
-    run_launch, backend, setting, sentence
-):
-    done = run_launch(setting)
-    assert sentence in str(done.status)
-    assert backend.calls == []
-    assert run_launch("dry_run=true", setting).status == done.status
-
-
-@pytest.mark.parametrize("cloud", ["vertex", "batch"])
-@pytest.mark.parametrize("dry_run", ["true", "false"])
-@pytest.mark.parametrize(
-    ("setting", "sentence"),
-    [
-        ("cloud.project=Bad_Name", "cloud.project=Bad_Name is no project's id; give it as `gcloud"),
-        ("cloud.project=123456", "cloud.project=123456 is no project's id"),
-        (
-            "cloud.bucket=results",
-            "cloud.bucket=results is no bucket of Google Cloud; give cloud.bucket=gs://NAME.",
-        ),
-        ("cloud.bucket=s3://results", "cloud.bucket=s3://results is no bucket of Google Cloud"),
-    ],
-)
-def test_names_that_the_provider_cannot_know_are_refused_before_it_is_asked(
-    project, monkeypatch, capsys, cloud, dry_run, setting, sentence
-):
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # as above
-    monkeypatch.setattr(GoogleBackend, "who", lambda self: pytest.fail("asked"))
-    monkeypatch.setattr(sys, "argv", ["launch", f"cloud={cloud}", f"dry_run={dry_run}", setting])
-    with pytest.raises(SystemExit) as end:
-        launch.main()
-    assert sentence in str(end.value.code)
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("name", ["my-project", "example.com:my-project", None])
-def test_names_that_it_can_know_pass(name):
-    GoogleBackend(SimpleNamespace(project=name, bucket="gs://my-bucket_1.example.com/below")).check_names()
-
-
-def test_without_a_login_it_is_said_before_the_bucket_is_asked(run_launch, backend, monkeypatch):
-    def refuse() -> str:
-        raise UserError("There is no login; log in.")
-
-    monkeypatch.setattr(backend, "who", refuse, raising=False)
-    monkeypatch.setattr(records, "attempts", lambda *where: pytest.fail("asked"))
-    assert run_launch("run.id=mine").status == "There is no login; log in."
-    assert run_launch("run.id=mine", "dry_run=true").status == 0
-
-
-def test_what_only_the_training_refuses_is_one_sentence_too(run_launch, backend):
-    done = run_launch("trainer.batch_size=0")
-    assert done.status == "trainer.batch_size=0 is too small; the least is 1."
-    assert backend.calls == []
-
-
-@pytest.mark.parametrize("run_id", ["1", "1e3", "007", "2026_11_27", "true"])
-def test_an_id_of_digits_is_the_runs_as_it_was_typed(run_launch, backend, bucket, run_id):
-    assert run_launch(f"run.id={run_id}").status == 0
-    (job,) = backend.submitted
-    assert (job.run_id, job.env["RUN_ID"], job.labels["run"]) == (run_id, run_id, run_id)
-    assert job.args[-1] == f"run.id={run_id}"
-    assert records.read(str(bucket / "runs"), run_id)
 
 
 @pytest.mark.parametrize("interrupted", ["import hydra", "make_plan", "check_training"])
@@ -436,39 +239,6 @@ def test_the_working_tree_travels_as_an_archive_named_by_its_digest(run_launch, 
     assert archive.read_bytes() == b"packed"
     assert "uploaded" in done.out
     assert "in the bucket already" in run_launch("code=worktree").out
-
-
-def test_an_archive_holds_what_git_tracks_or_would_add_and_is_the_same_each_time(tmp_path):
-    for name, text in {
-        "src/a.py": "a",
-        "src/new.py": "new",
-        "src/.env": "secret",
-        "configs/c.yaml": "c",
-        "data/d": "data",
-        "dvc.lock": "lock",
-        ".gitignore": ".env\n",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "src/link.py").symlink_to("/etc/hostname")
-    for command in (["init", "-q"], ["add", "src/a.py", "configs"]):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    first = code.pack(tmp_path)
-    (tmp_path / "src/a.py").touch()
-    assert code.pack(tmp_path) == first
-    with tarfile.open(fileobj=BytesIO(first)) as archive:
-        assert archive.getnames() == ["configs/c.yaml", "dvc.lock", "src/a.py", "src/new.py"]
-        assert {member.mtime for member in archive} == {0}
-    (tmp_path / "src/a.py").write_text("b")
-    assert code.uri(code.pack(tmp_path), "gs://b") != code.uri(first, "gs://b")
-
-
-def test_an_archive_without_git_or_code_is_refused(tmp_path):
-    with pytest.raises(UserError, match="git init"):
-        code.pack(tmp_path)
-    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    with pytest.raises(UserError, match="There is no code in"):
-        code.pack(tmp_path)
 
 
 def test_an_unknown_backend_is_one_sentence():

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from fake_backend import record
 from launcher import records
 from launcher.atomic import update_text
 from launcher.errors import UserError
 from launcher.money import ledger
-from test_runs import record
 
 NOW = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)
 

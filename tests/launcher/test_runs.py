@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
-from fake_backend import FakeBackend
+from fake_backend import FakeBackend, record
 from launcher import records
 from launcher.commands import runs
 from launcher.errors import UserError
@@ -39,35 +39,6 @@ one_per_branch: false
 
 
 UNKNOWN = "What is in {} is not known; put right what is said above, and ask again."
-
-
-def record(run_id: str, **values: object) -> records.Record:
-    """One launch of two nodes at 1.50 USD an hour each."""
-    given = {
-        "run_id": run_id,
-        "backend": "one",
-        "launched": "2026-01-01T00:00:00+00:00",
-        "machine": "l4",
-        "type": "g2-standard-8",
-        "gpu": "NVIDIA_L4",
-        "gpus": 1,
-        "nodes": 2,
-        "spot": True,
-        "region": "us-central1",
-        "project": None,
-        "hourly_usd": 1.5,
-        "worst_case_usd": 6.0,
-        "prices": "2026-01-01",
-        "max_hours": 2.0,
-        "image": "image",
-        "args": [],
-        "code": None,
-        "commit": None,
-        "dirty": None,
-        "branch": None,
-        "job": "jobs/1",
-    }
-    return records.Record(**{**given, **values})  # type: ignore[arg-type]
 
 
 @pytest.fixture

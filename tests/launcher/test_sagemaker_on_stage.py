@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from fake_backend import record
 from launcher import records, storage
 from launcher.errors import UserError
 from launcher.janitor.chores import tidy
@@ -13,7 +14,6 @@ from launcher.money import ledger
 from launcher.providers.errors import QuotaError, UnreachableError
 from launcher.records.places import Place
 from sagemaker_jobs import L4, REGION, backend, emptied, job, on_stage, state, submit, sweep
-from test_runs import record
 
 pytestmark = pytest.mark.cloud("aws")
 

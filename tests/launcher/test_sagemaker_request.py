@@ -52,6 +52,7 @@ def test_a_request_is_exactly_what_the_service_documents():
         "Environment": {
             "RUN_ID": "run-1",
             "RUN_DISK": "/tmp/run",
+            "RUN_NODES": "2",
             "RUN_MAX_SECONDS": "5400",
             "RUN_MAX_ATTEMPTS": "5",
             "AWS_REGION": "us-east-1",

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fake_backend import FakeBackend
+from fake_backend import FakeBackend, record
 from launcher.errors import UserError
 from launcher.records import OUTCOME, write
 from launcher.records.places import Place, find
@@ -15,7 +15,6 @@ from launcher.worker.cluster import Node
 from launcher.worker.settings import Settings
 from launcher.worker.trial import Trial, read_trial
 from launcher.worker.worker import Worker
-from test_runs import record
 from test_worker import Scripted, attempt  # noqa: F401
 
 LINES = [

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_backend import record
 from launcher import records
 from launcher.janitor.chores import tidy
 from launcher.janitor.github import GitHub
 from launcher.money import ledger
 from launcher.records.places import Place
-from test_runs import record
 from world import OURS, Cloud, launched
 
 
