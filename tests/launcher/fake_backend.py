@@ -13,12 +13,28 @@ from launcher.job import (
     Handle,
     Job,
     Leftover,
+    Parameter,
     Problem,
+    Search,
     State,
     Status,
 )
 
 DIGEST = "registry.example/train@sha256:" + "1" * 64
+# A sweep with every kind of parameter.
+SEARCH = Search(
+    parameters=(
+        Parameter("optimizer.lr", low=1e-4, high=0.1, log=True),
+        Parameter("model.depth", low=1, high=4, integer=True),
+        Parameter("model.width", choices=(16, 32)),
+        Parameter("scheduler", choices=("cosine", "a b")),
+        Parameter("evaluate", choices=(True, False)),
+    ),
+    objective="val/accuracy",
+    maximize=True,
+    trials=5,
+    parallel=2,
+)
 
 
 @dataclass

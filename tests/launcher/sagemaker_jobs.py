@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import s3fs
+from fake_backend import SEARCH
 from launcher import storage
-from launcher.job import Job, Kind, Machine, Parameter, Search
+from launcher.job import Job, Kind, Machine, Search
 from launcher.providers.aws import auth, quotas, sagemaker
 from launcher.providers.aws.sagemaker import SageMaker
 from omegaconf import DictConfig, OmegaConf
@@ -23,19 +24,6 @@ REGION = "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/demo-trainer"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/demo/train@sha256:{'a' * 64}"
 CPU, L4 = Machine("cpu", "m7i.2xlarge"), Machine("l4", "g6.xlarge", "L4", 1)
-SEARCH = Search(
-    parameters=(
-        Parameter("optimizer.lr", low=1e-4, high=0.1, log=True),
-        Parameter("model.depth", low=1, high=4, integer=True),
-        Parameter("model.width", choices=(16, 32)),
-        Parameter("scheduler", choices=("cosine", "a b")),
-        Parameter("evaluate", choices=(True, False)),
-    ),
-    objective="val/accuracy",
-    maximize=True,
-    trials=5,
-    parallel=2,
-)
 
 
 def cloud(**changes: Any) -> DictConfig:

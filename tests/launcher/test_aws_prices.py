@@ -43,21 +43,6 @@ def test_every_row_is_plausible():
     assert len(places) == len(set(places))
 
 
-@pytest.mark.usefixtures("in_aws")
-def test_the_rows_of_a_machine_are_together_and_sorted_by_region():
-    assert [each["machine"] for each in ROWS] == [
-        m for m in machines() for each in ROWS if each["machine"] == m
-    ]
-    for machine in machines():
-        regions = [each["region"] for each in ROWS if each["machine"] == machine]
-        assert regions == sorted(regions), machine
-
-
-def test_every_source_is_explained():
-    for source in {each["source"] for each in ROWS}:
-        assert f"\n    {source} " in (aws.__doc__ or ""), source
-
-
 def test_both_services_know_every_type():
     session: Any = botocore.session.get_session()
     training = session.get_service_model("sagemaker").shape_for("TrainingInstanceType").enum

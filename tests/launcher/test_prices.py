@@ -6,6 +6,7 @@ from launcher.errors import UserError
 from launcher.job import Machine
 from launcher.money import prices
 from launcher.money.prices import Price, machines, price, pricing
+from launcher.providers.aws import pricing as aws
 from launcher.providers.google import pricing as google
 
 ROWS = prices.table(google.TABLE)
@@ -45,19 +46,20 @@ def test_every_row_is_plausible():
     assert len(places) == len(set(places))
 
 
-def test_the_rows_of_a_machine_are_together_and_sorted_by_region():
-    assert [each["machine"] for each in ROWS] == [
-        m for m in machines() for each in ROWS if each["machine"] == m
-    ]
-    for machine in machines():
-        regions = [each["region"] for each in ROWS if each["machine"] == machine]
+@pytest.mark.parametrize("provider", [google, aws])
+def test_the_rows_of_a_machine_are_together_and_sorted_by_region(provider):
+    rows = prices.table(provider.TABLE)
+    names = list(dict.fromkeys(each["machine"] for each in rows))
+    assert [each["machine"] for each in rows] == sorted((each["machine"] for each in rows), key=names.index)
+    for machine in names:
+        regions = [each["region"] for each in rows if each["machine"] == machine]
         assert regions == sorted(regions), machine
 
 
-def test_every_source_is_explained():
-    text = google.__doc__ or ""
-    for source in {each["source"] for each in ROWS}:
-        assert f"\n    {source} " in text, source
+@pytest.mark.parametrize("provider", [google, aws])
+def test_every_source_is_explained(provider):
+    for source in {each["source"] for each in prices.table(provider.TABLE)}:
+        assert f"\n    {source} " in (provider.__doc__ or ""), source
 
 
 def test_a_machine_costs_about_the_same_in_all_regions():

@@ -4,26 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from launcher.job import Kind, Parameter, Search, State
+from fake_backend import SEARCH
+from launcher.job import Kind, Parameter, State
 from launcher.providers.google import auth as google
 from launcher.providers.google import vertex
 from test_vertex import JOBS, NAME, cloud, found, job, no_sweeps  # noqa: F401
 
 TUNING = JOBS.replace("customJobs", "hyperparameterTuningJobs")
 TUNED = NAME.replace("customJobs", "hyperparameterTuningJobs")
-SEARCH = Search(
-    parameters=(
-        Parameter("optimizer.lr", low=1e-4, high=0.1, log=True),
-        Parameter("model.depth", low=1, high=4, integer=True),
-        Parameter("model.width", choices=(16, 32)),
-        Parameter("scheduler", choices=("cosine", "a b")),
-        Parameter("evaluate", choices=(True, False)),
-    ),
-    objective="val/accuracy",
-    maximize=True,
-    trials=5,
-    parallel=2,
-)
 
 
 def sweep(**changes: Any):
