@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +156,7 @@ class ArrayData(ABC):
 
         return as_inputs(inputs, self.scale), as_targets(targets)
 
-    @property
+    @cached_property
     def command(self) -> str:
         """What to type to make this data set: the file of configs/data, or else the experiment, that names its class."""
         target = f"{type(self).__module__}.{type(self).__qualname__}"
