@@ -20,6 +20,7 @@ import launching
 import preemption
 import projects
 import pytest
+import serve
 from measure import Result, load, save
 from rich.console import Console
 from rich.table import Table
@@ -119,6 +120,13 @@ class Bench:
     def preemption(self) -> list[Result]:
         return preemption.measure(self.project, quick=self.quick)
 
+    def serve(self) -> list[Result]:
+        if not Path("/proc/self/smaps_rollup").exists():
+            console.print("serve is not measured: it needs Linux.")
+            return []
+        rounds, seconds = (1, 1) if self.quick else (7, 3)
+        return serve.measure(self.project, rounds, seconds, say=console.print)
+
 
 def table(results: list[Result]) -> Table:
     """All rows with their units; the range is of single rounds, and wide on a machine that is not idle."""
@@ -140,7 +148,10 @@ def table(results: list[Result]) -> Table:
 
 def main() -> None:
     """Measures what was asked for, prints the table and writes build/bench/results.json."""
-    groups = ("bake", "training", "checkpoint", "start", "launch", "image", "data", "preemption", "month")
+    groups = (
+        *("bake", "training", "checkpoint", "start", "launch", "image", "data", "preemption", "month"),
+        "serve",
+    )
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, rough numbers, no images")
     parser.add_argument("--only", choices=groups, action="append", help="one group; can be given again")

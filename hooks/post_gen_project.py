@@ -13,9 +13,9 @@ from pathlib import Path
 
 SLUG = "{{ cookiecutter.project_slug }}"  # plain letters, digits and dashes: the other hook saw to it
 CLOUD = "{{ cookiecutter.cloud }}"
-# What each cloud's backends are called in the launcher, and which of them a push trains on.
+# What each cloud's backends are called in the launcher, and which of them the workflows launch on.
 PROVIDERS = {"gcp": "google", "aws": "aws", "azure": "azure"}
-PUSHES = {"gcp": "vertex", "aws": "sagemaker"}
+PUSHES = {"gcp": "vertex", "aws": "sagemaker", "azure": "azureml"}
 TIMEOUT = 300  # seconds; a lock takes about two, and a network that never answers must not hang a bake
 
 
@@ -30,16 +30,10 @@ def choose_cloud() -> None:
     for cloud, folder in PROVIDERS.items():
         if cloud != CLOUD:
             shutil.rmtree(Path("launcher/src/launcher/providers", folder), ignore_errors=True)
-    for name in (
-        "train.yml",
-        "janitor.yml",
-    ):  # they log in to a cloud, and copied as they are they name one backend
+    for name in ("train.yml", "predict.yml"):  # copied as they are, they name one backend
         workflow = Path(".github/workflows", name)
-        if CLOUD in PUSHES:
-            text = workflow.read_text(encoding="utf-8")
-            workflow.write_text(text.replace("vertex", PUSHES[CLOUD]), encoding="utf-8")
-        else:
-            workflow.unlink()
+        text = workflow.read_text(encoding="utf-8")
+        workflow.write_text(text.replace("vertex", PUSHES[CLOUD]), encoding="utf-8")
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +57,8 @@ def lock() -> str:
         return (
             "No uv.lock was made: install uv (`pip install uv`), then run `uv lock` here and commit uv.lock."
         )
-    return "No uv.lock was made: run `uv lock` here once there is a network (it says what is wrong), and commit it."
+    why = result.stderr.strip()  # uv's own few lines
+    return f"{why}\nNo uv.lock was made, as uv says above: run `uv lock` here once there is a network, and commit it."
 
 
 def commit() -> str:
@@ -102,4 +97,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(
+            f"Interrupted: {Path.cwd()} is not complete; remove it, if it was not there before, and bake again."
+        )

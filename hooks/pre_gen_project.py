@@ -25,16 +25,17 @@ TEXTS = {
 # Direct dependencies, what they bring along, and this project's own folders: a package of one of these names
 # would be imported in its place, and a project of such a name would depend on itself.
 TAKEN = """
-    adlfs aiohttp alembic anyio attr attrs azure azure_storage_blob boto3 botocore certifi click cycler dill
-    docker dvc dvc_azure dvc_data dvc_gs dvc_objects dvc_render dvc_s3 dvc_studio_client dvc_task filelock
-    flufl fsspec functorch gcsfs git gitdb gitpython google hatchling hydra hydra_core hydra_optuna_sweeper
-    hydra_plugins idna ipykernel ipython jinja2 joblib jupyter jupyterlab kiwisolver launcher lightning_utilities
-    markdown matplotlib mpl_toolkits mpmath nbclient nbformat networkx numpy nvidia omegaconf optuna
-    packaging pandas pathspec pil pillow pip platformdirs pluggy pre_commit pre_commit_hooks protobuf psutil
-    py pydantic pygments pylab pyparsing pyright pytest pyyaml requests rich ruff s3fs safetensors
-    scikit_learn scipy scmrepo sentry_sdk setuptools shtab six sklearn sqlalchemy sympy threadpoolctl torch
-    torchgen torchmetrics tornado tqdm traitlets triton typer typing_extensions urllib3 uv virtualenv wandb
-    xdist xxhash yaml
+    adlfs aiohttp alembic anyio attr attrs azure azure_identity azure_storage_blob boto3 botocore certifi
+    click cryptography cycler dill docker dvc dvc_azure dvc_data dvc_gs dvc_objects dvc_render dvc_s3
+    dvc_studio_client dvc_task filelock flufl fsspec functorch gcsfs git gitdb gitpython google h11
+    hatchling hydra hydra_core hydra_optuna_sweeper hydra_plugins idna ipykernel ipython isodate jinja2
+    joblib jupyter jupyterlab jwt kiwisolver launcher lightning_utilities markdown matplotlib ml_dtypes
+    mpl_toolkits mpmath msal nbclient nbformat networkx numpy nvidia omegaconf onnx onnx_ir onnxruntime
+    onnxscript optuna packaging pandas pathspec pil pillow pip platformdirs pluggy pre_commit
+    pre_commit_hooks prometheus_client protobuf psutil py pydantic pygments pylab pyparsing pyright pytest
+    pyyaml requests rich ruff s3fs safetensors scikit_learn scipy scmrepo sentry_sdk setuptools shtab six
+    sklearn sqlalchemy starlette sympy tabulate threadpoolctl torch torchgen torchmetrics tornado tqdm
+    traitlets triton typer typing_extensions urllib3 uv uvicorn virtualenv wandb xdist xxhash yaml
     configs data infra models notebooks runs src test tests
 """
 BUCKETS = {
@@ -46,7 +47,12 @@ BUCKETS = {
         r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)(?<!--x-s3)(?<!--table-s3)",
         "3 to 63 lower-case letters, digits and dashes, a letter or digit at both ends, none of S3's own affixes",
     ),
-    "azure": (r"[a-z0-9]{3,24}", "the storage account's name: 3 to 24 lower-case letters and digits"),
+    # The names of the registry, the vault and the workspace's own storage account (ml...) are made of it, and all are hosts:
+    # https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-reserved-resource-name
+    "azure": (
+        r"(?!login)(?!.*(microsoft|windows))(?!(ml){12})[a-z0-9]{3,24}",
+        "the storage account's name: 3 to 24 lower-case letters and digits, no 'login' at its start, no 'microsoft' or 'windows', not 'ml' 12 times",
+    ),
 }
 # What AWS keeps apart, with accounts and services of its own.
 PARTITIONS = ("cn-", "us-gov-", "us-iso", "eu-isoe-", "eusc-")

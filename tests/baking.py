@@ -1,6 +1,7 @@
 """Bakes the template in this process, as cookiecutter's prompt would, and holds what came out."""
 
 import atexit
+import fcntl
 import functools
 import os
 import shutil
@@ -76,6 +77,12 @@ class BakedProject:
                 f"{' '.join(command)} exited {result.returncode}\n{result.stdout}\n{result.stderr}"
             )
         return result
+
+    def sync(self) -> None:
+        """Installs its environment; one at a time of all tests, of which uv would unpack torch once for each into its cache."""
+        with Path(tempfile.gettempdir(), "template-sync.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.run("uv", "sync", "--locked", "-q")
 
     def copy(self, folder: Path) -> "BakedProject":
         """A copy of it in a folder that does not exist yet, for a test that changes things."""

@@ -114,8 +114,8 @@ class Place:
 
 def clear() -> None:
     """Forgets clients and logins, which a process keeps."""
-    auth._client.cache_clear()
-    auth._identity.cache_clear()
+    for each in (auth._session, auth._client, auth._identity):
+        each.cache_clear()
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def on_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[aw
 
 def forget() -> None:
     """Takes away what clients remember of a stage that has gone."""
-    for each in (auth._client, auth._identity, quotas._coded, quotas._listed):
+    for each in (auth._session, auth._client, auth._identity, quotas._coded, quotas._listed):
         each.cache_clear()
     s3fs.S3FileSystem.clear_instance_cache()
 

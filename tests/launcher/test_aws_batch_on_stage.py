@@ -9,8 +9,9 @@ import yaml
 from aws_batch_world import CAPACITY, cloud, job, on_stage
 from launcher.errors import UserError
 from launcher.job import Handle, State, Status
-from launcher.providers.aws import auth, batch, batch_submit, doctor, quotas
+from launcher.providers.aws import batch, batch_submit, doctor
 from launcher.providers.aws import setup as setup_package
+from sagemaker_jobs import forget
 from stage.aws import bench
 from stage.aws.world import World
 
@@ -36,12 +37,6 @@ def world(stage: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     forget()
     yield stage
     forget()
-
-
-def forget() -> None:
-    """What the launcher keeps of a login and an address."""
-    for kept in (auth._client, auth._identity, quotas._coded, quotas._listed):
-        kept.cache_clear()
 
 
 class Run:

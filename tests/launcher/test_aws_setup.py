@@ -4,13 +4,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aws_setup_world import KEY, PROVIDER, Place, Step, place, policies, text
+from aws_setup_rights import CAP, CREATE, LOG, OURS, RIGHTS, TOKENS, TRAINER, TRAINING
+from aws_setup_world import KEY, PROVIDER, Place, Step, clear, place, policies, text
 from botocore.exceptions import ClientError
+from launcher.deployment import Order
+from launcher.mirror import Entry
+from launcher.providers.aws import sagemaker_endpoint_calls
+from launcher.providers.aws.sagemaker_endpoint import Endpoints
+from launcher.providers.aws.sagemaker_endpoint_request import Where
+from launcher.providers.aws.sagemaker_models import Registry
+from launcher.providers.errors import RefusedError
 from stage.aws.cloudformation import STATED
+from stage.aws.endpoint_hosts import Pretended
 from stage.aws.policies import ALLOWED, SILENT, verdict
 
 pytestmark = pytest.mark.cloud("aws")
-ARN = "arn:aws:{}:us-east-1:123456789012:{}"
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +95,6 @@ def test_the_workflow_finds_region_role_and_image(there, prepared):
     assert "train" in there.github.labels
 
 
-TOKENS = {
-    "new subject": ({}, True),
-    "old subject": ({"sub": "repo:octo-org/leaves:ref:refs/heads/main"}, True),
-    "a repository of the same name": (
-        {"sub": "repo:octo-org/leaves:ref:refs/heads/main", "repository_id": "9"},
-        False,
-    ),
-    "another name": ({"repository": "octo-org/roots"}, False),
-    "another audience": ({"aud": "https://github.com/octo-org"}, False),
-}
-
-
 @pytest.mark.parametrize(("claims", "let_in"), TOKENS.values(), ids=TOKENS)
 def test_only_this_repository_gets_in_by_its_number_whatever_form_its_subject_has(
     there, prepared, claims, let_in
@@ -113,93 +109,6 @@ def test_only_this_repository_gets_in_by_its_number_whatever_form_its_subject_ha
     else:
         with pytest.raises(ClientError):
             sts.assume_role_with_web_identity(**asked)
-
-
-OURS, CAP = {"aws:RequestTag/project": "demo"}, "sagemaker:MaxRuntimeInSeconds"
-HERE = {"aws:RequestedRegion": "us-east-1"}
-JOB = {**OURS, CAP: "3600", "sagemaker:InstanceTypes": ["ml.g6.xlarge"]}
-TRAINING, QUEUE = ARN.format("sagemaker", "training-job/x-1"), ARN.format("batch", "job-queue/demo-t4-spot")
-IMAGES, TRAINER = ARN.format("ecr", "repository/demo/train"), "arn:aws:iam::123456789012:role/demo-trainer"
-CREATE = "sagemaker:CreateTrainingJob"
-RIGHTS = [
-    # role, action, resource, context, allowed
-    ("launcher", CREATE, TRAINING, JOB, True),
-    ("launcher", CREATE, TRAINING, {**JOB, CAP: "86400"}, True),
-    ("launcher", CREATE, TRAINING, {**JOB, CAP: "86401"}, False),
-    ("launcher", CREATE, TRAINING, {**JOB, "sagemaker:InstanceTypes": ["ml.p5en.48xlarge"]}, False),
-    (
-        "launcher",
-        CREATE,
-        TRAINING,
-        {key: value for key, value in JOB.items() if "Types" not in key},
-        False,
-    ),
-    ("launcher", CREATE, TRAINING, {**JOB, "aws:RequestTag/project": "other"}, False),
-    ("launcher", CREATE, TRAINING.replace("us-east-1", "eu-west-1"), JOB, False),
-    ("launcher", "sagemaker:StopTrainingJob", TRAINING, {"aws:ResourceTag/project": "demo"}, True),
-    ("launcher", "sagemaker:StopTrainingJob", TRAINING, {"aws:ResourceTag/project": "other"}, False),
-    ("launcher", "sagemaker:StopTrainingJob", TRAINING, {}, False),
-    ("launcher", "sagemaker:AddTags", TRAINING, OURS, True),
-    ("launcher", "sagemaker:AddTags", TRAINING, {**OURS, "aws:ResourceTag/project": "other"}, False),
-    ("launcher", "sagemaker:ListTrainingJobs", "*", HERE, True),
-    ("launcher", "sagemaker:CreateNotebookInstance", "*", {**OURS, **HERE}, False),
-    ("launcher", "iam:PassRole", TRAINER, {"iam:PassedToService": "sagemaker.amazonaws.com"}, True),
-    ("launcher", "iam:PassRole", TRAINER, {"iam:PassedToService": "ecs-tasks.amazonaws.com"}, True),
-    ("launcher", "iam:PassRole", TRAINER, {"iam:PassedToService": "batch.amazonaws.com"}, True),
-    ("launcher", "iam:PassRole", TRAINER, {"iam:PassedToService": "ec2.amazonaws.com"}, False),
-    (
-        "launcher",
-        "iam:PassRole",
-        TRAINER.replace("trainer", "launcher"),
-        {"iam:PassedToService": "sagemaker.amazonaws.com"},
-        False,
-    ),
-    ("launcher", "batch:SubmitJob", QUEUE, {**OURS, "aws:ResourceTag/project": "demo"}, True),
-    ("launcher", "batch:SubmitJob", QUEUE, {**OURS, "aws:ResourceTag/project": "demo-two"}, False),
-    ("launcher", "batch:SubmitJob", ARN.format("batch", "job-definition/demo-train:7"), OURS, True),
-    ("launcher", "batch:SubmitJob", ARN.format("batch", "job-definition/demo-two-train:7"), OURS, False),
-    ("launcher", "batch:RegisterJobDefinition", ARN.format("batch", "job-definition/demo-train"), {}, True),
-    (
-        "launcher",
-        "batch:RegisterJobDefinition",
-        ARN.format("batch", "job-definition/demo-train"),
-        {"batch:Privileged": "true"},
-        False,
-    ),
-    ("launcher", "batch:CreateComputeEnvironment", "*", HERE, False),
-    ("launcher", "ecr:PutImage", IMAGES, {}, True),
-    ("launcher", "ecr:BatchDeleteImage", IMAGES, {}, False),
-    ("launcher", "s3:PutObject", "arn:aws:s3:::demo-bucket/runs/x", {}, True),
-    ("launcher", "s3:PutObject", "arn:aws:s3:::other-bucket/runs/x", {}, False),
-    ("launcher", "s3:DeleteBucket", "arn:aws:s3:::demo-bucket", {}, False),
-    (
-        "launcher",
-        "secretsmanager:GetSecretValue",
-        ARN.format("secretsmanager", "secret:demo-wandb-a1b2c3"),
-        {},
-        False,
-    ),
-    (
-        "trainer",
-        "secretsmanager:GetSecretValue",
-        ARN.format("secretsmanager", "secret:demo-wandb-a1b2c3"),
-        {},
-        True,
-    ),
-    (
-        "trainer",
-        "secretsmanager:GetSecretValue",
-        ARN.format("secretsmanager", "secret:demo-wandb-2-a1b2c3"),
-        {},
-        False,
-    ),
-    ("trainer", "s3:DeleteObject", "arn:aws:s3:::demo-bucket/runs/x/last.pt", {}, True),
-    ("trainer", CREATE, TRAINING, JOB, False),
-    ("trainer", "ecr:PutImage", IMAGES, {}, False),
-    ("machine", "ecr:BatchGetImage", IMAGES, {}, True),
-    ("machine", "s3:GetObject", "arn:aws:s3:::demo-bucket/runs/x", {}, False),
-    ("machine", "ssmmessages:OpenDataChannel", "*", {}, True),
-]
 
 
 @pytest.mark.parametrize(("role", "action", "resource", "context", "allowed"), RIGHTS)
@@ -267,8 +176,58 @@ def test_another_setting_changes_what_it_is_about_and_holds_until_it_is_given_ag
     assert there.client("secretsmanager").get_secret_value(SecretId="demo-wandb")["SecretString"] == KEY
 
 
+def test_with_its_role_the_janitor_ends_an_endpoint_and_makes_none(there, prepared, monkeypatch):
+    image = serving(there)
+    order = Order("digits", 1, image, {})
+    logged_in(there, monkeypatch, there.world.environment)
+    endpoints().deploy(order, lambda ask: None)
+    logged_in(there, monkeypatch, there.world.credentials("demo-launcher"))
+    with pytest.raises(RefusedError):
+        endpoints().deploy(Order("shapes", 1, image, {}), lambda ask: None)
+    assert [str(one) for one in endpoints().deployments()] == ["digits@v1"]
+    assert endpoints().remove("digits") is True
+    assert there.world.sagemaker.endpoints.names() == ([], [], [])
+    assert not there.client("logs").describe_log_groups(logGroupNamePrefix=LOG.rpartition(":")[2])[
+        "logGroups"
+    ]
+
+
+def serving(there: Place) -> str:
+    """The image of a version, in the repository that setup has made."""
+    there.world.sagemaker.endpoints.host = Pretended(lambda image, asked: (200, {}))
+    return there.world.push("demo/serve", "digits-v1")
+
+
+def endpoints() -> Endpoints:
+    return Endpoints(Where("123456789012", "us-east-1"))
+
+
+def logged_in(there: Place, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str]) -> None:
+    """From now on this process has these keys."""
+    monkeypatch.setattr(sagemaker_endpoint_calls, "POLL", 0.0)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    clear()
+
+
 @pytest.fixture(scope="module")
 def removed(there: Place, again: Step) -> Step:
+    image = serving(there)
+    with pytest.MonkeyPatch.context() as patch:
+        logged_in(there, patch, there.world.environment)
+        patch.setattr("launcher.project.find_root", lambda folder: there.root)
+        endpoints().deploy(Order("digits", 1, image, {}), lambda ask: None)
+        facts = {
+            "uri": "s3://demo-bucket/models/digits/v1",
+            "files": {},
+            "kind": "",
+            "run": "r",
+            "metrics": {},
+        }
+        Registry(Where("123456789012", "us-east-1")).put(
+            Entry(model="digits", version=1, image=image, made={}, **facts)
+        )
     there.client("s3").put_object(Bucket="demo-bucket", Key="runs/x/report.json", Body=b"{}")
     return there.run("destroy", "demo\n")
 
@@ -282,6 +241,9 @@ def test_what_is_typed_wrongly_removes_nothing(there, again):
 def test_destroy_leaves_the_data_and_nothing_else(there, removed):
     assert not removed.error
     assert "kept, and paid for" in removed.output
+    assert there.world.sagemaker.endpoints.names() == ([], [], [])
+    assert there.world.sagemaker.endpoints.harm == []
+    assert there.world.sagemaker.packages.groups == {}
     assert (there.stack(), there.queues()) == ("", [])
     assert there.client("s3").list_objects_v2(Bucket="demo-bucket")["KeyCount"] == 1
     assert not there.client("ecr").describe_repositories()["repositories"]

@@ -52,7 +52,7 @@ def test_it_fits_into_one_request_and_its_policies_into_their_roles(region):
     found = whole(region)
     assert len(template.compact(found)) <= 51_200, "the most of CreateStack's TemplateBody"
     assert len(found["Resources"]) <= 500
-    for name in ("Launcher", "Trainer", "Machine"):
+    for name in ("Launcher", "Trainer", "Server", "Machine"):
         own = found["Resources"][name]["Properties"]["Policies"]
         text = json.dumps([each["PolicyDocument"] for each in own], separators=(",", ":"))
         assert len(text) <= 10_240, "the most of a role's inline policies"

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from aws_batch_world import on_stage
+from azureml_world import Place, fast, workspace
 from google_server import GoogleServer, google_server
 from launcher import providers as backends
 from launcher.errors import UserError
 from launcher.job import Handle, Job, Kind, Leftover, Machine, State
 from launcher.project import project
+from launcher.providers.azure import registry as azure_registry
 from launcher.providers.google import vertex
 from launcher.providers.local import local
 from launcher.settings.schema import CloudConfig, register_resolver
@@ -29,13 +31,16 @@ from stage.aws.world import World as AwsWorld
 
 BACKENDS = ("local", "vertex", "batch")
 ON_AWS = ("sagemaker", "batch")
+ON_AZURE = ("azureml",)
 ALL = [
     *BACKENDS,
     *(pytest.param(f"aws {name}", id=f"aws-{name}", marks=pytest.mark.cloud("aws")) for name in ON_AWS),
+    *(pytest.param(f"azure {name}", id=name, marks=pytest.mark.cloud("azure")) for name in ON_AZURE),
 ]
 AT_WORK = (State.queued, State.running)
 GONE = {
     "local": Leftover("none", "nothing"),
+    "azureml": Leftover("nb1-none-h000000", "nothing"),
 }
 
 
@@ -57,6 +62,9 @@ class World:
         elif project().cloud == "aws":
             self.machine = Machine("l4", "g6.xlarge", "L4", 1)
             changes |= {"bucket": "s3://demo-bucket", "project": ACCOUNT}
+        elif project().cloud == "azure":
+            self.image = f"demobucketimages.azurecr.io/demo/train@sha256:{'a' * 64}"
+            self.machine = Machine("t4", "Standard_NC4as_T4_v3", "T4", 1)
         else:
             self.image = f"host.pkg.dev/p/train@sha256:{'a' * 64}"
             changes |= {"project": "my-project", "region": "us-central1"}
@@ -177,6 +185,28 @@ def on_aws(name: str, account: AwsWorld, monkeypatch: pytest.MonkeyPatch) -> Wor
     return world
 
 
+@pytest.fixture(scope="module")
+def azure_place(tmp_path_factory) -> Iterator[Place]:
+    """A workspace of Azure ML with the project's identity, and quota for t4."""
+    with workspace(tmp_path_factory.mktemp("azure")) as made:
+        yield made
+
+
+def on_azure(name: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The workspace without a job, and a backend in it."""
+    fast(monkeypatch)
+    place.clear()
+    place.world.clock._now = float(round(time.time()))
+    # What a registry says of an image is other tests' matter.
+    monkeypatch.setattr(azure_registry, "resolve", lambda reference: reference)
+    monkeypatch.setattr(azure_registry, "revision", lambda image: None)
+    world = World(name, None, place.world.asked)
+    here = {"project": place.world.subscription, "region": place.world.region, "workspace": "demo/demo-ml"}
+    vars(world.backend)["cloud"].merge_with({**here, "service_account": "demo-trainer"})
+    world.settle = lambda: place.world.pass_time(180)
+    return world
+
+
 @pytest.fixture(params=ALL)
 def world(request, tmp_path, monkeypatch) -> Iterator[World]:
     """Each backend, one after the other."""
@@ -188,10 +218,14 @@ def world(request, tmp_path, monkeypatch) -> Iterator[World]:
         yield on_aws(name, request.getfixturevalue("account"), monkeypatch)
         forget()
         return
+    if request.param.startswith("azure "):
+        place = request.getfixturevalue("azure_place")
+        yield on_azure(request.param.removeprefix("azure "), place, monkeypatch)
+        return
     monkeypatch.setattr(vertex, "SUBMIT_DELAYS", (0, 0))
-    place: dict[str, Callable[[GoogleServer], None]] = {"vertex": on_vertex, "batch": on_batch}
+    prepare: dict[str, Callable[[GoogleServer], None]] = {"vertex": on_vertex, "batch": on_batch}
     with google_server(tmp_path, monkeypatch) as server:
-        place[request.param](server)
+        prepare[request.param](server)
         yield World(request.param, tmp_path / "bucket", server.asked)
 
 
@@ -205,7 +239,7 @@ def test_a_request_can_be_printed_and_needs_nobody(world, monkeypatch):
 def test_a_notebook_is_refused_where_nobody_could_reach_it(world):
     found = [str(each) for each in world.backend.check(replace(world.job(), kind=Kind.notebook))]
     refused = [each for each in found if "notebook" in each and "cloud=batch" in each]
-    assert len(refused) == (0 if world.name == "batch" else 1)
+    assert len(refused) == (0 if world.name in ("batch", "azureml") else 1)
 
 
 def test_nothing_is_asked_of_the_provider_before_it_has_to_be(world):
@@ -269,7 +303,7 @@ def test_a_job_at_work_is_no_leftover(world):
 
 
 def test_removing_what_is_gone_is_no_error(world):
-    if world.name != "local":  # these leave nothing over
+    if world.name not in GONE:  # these leave nothing over
         with pytest.raises(UserError, match="knows no"):
             world.backend.remove(Leftover("x", "disk x"))
         return
@@ -284,7 +318,12 @@ def test_the_time_has_a_zone(world):
 
 
 @pytest.mark.parametrize(
-    "expected", [BACKENDS, pytest.param(("local", *ON_AWS), marks=pytest.mark.cloud("aws"))]
+    "expected",
+    [
+        (*BACKENDS, "sky"),  # test_sky.py: it promises less than these do
+        pytest.param(("local", "sky", *ON_AWS), marks=pytest.mark.cloud("aws")),
+        pytest.param(("local", "sky", *ON_AZURE), marks=pytest.mark.cloud("azure")),
+    ],
 )
 def test_every_file_of_settings_has_its_backend(expected):
     names = {path.stem for path in (project().configs / "cloud").glob("*.yaml")}

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -36,6 +37,25 @@ def elsewhere(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "places", lambda: [places._place("one", cloud)])
 
 
+@pytest.mark.parametrize("slip", ["DRYRUN", "dry_run", "DRY_RUNS", "DRY-RUN"])
+def test_what_was_meant_as_a_trial_is_not_made_real(started, monkeypatch, slip):
+    monkeypatch.setenv(slip, "1")
+    monkeypatch.setattr(sys, "argv", ["cloud", "setup"])
+    with pytest.raises(SystemExit, match=f"{slip} is no setting here: give DRY_RUN=1"):
+        setup.main()
+    assert started == {}
+
+
+@pytest.mark.parametrize("off", ["0", "no", "False"])
+def test_a_switch_that_is_off_is_not_there(started, monkeypatch, off):
+    for name in setup.SWITCHES:
+        monkeypatch.setenv(name, off)
+    monkeypatch.setattr(sys, "argv", ["cloud", "setup"])
+    setup.main()
+    assert started["SLUG"] == "demo"
+    assert not started.keys() & set(setup.SWITCHES)
+
+
 def test_destroy_is_told_every_region_that_may_still_have_a_job(started, elsewhere, monkeypatch):
     monkeypatch.delenv("DRY_RUN", raising=False)
     setup.run("destroy")
@@ -56,11 +76,16 @@ def test_jobs_of_each_of_them_are_ended():
     done = subprocess.run(
         ["bash", str(SCRIPTS / "destroy")], env=env, capture_output=True, text=True, check=False
     )
-    lists = [line for line in done.stdout.splitlines() if "gcloud ai " in line and " list " in line]
-    assert [("r2" in line, "custom-jobs" in line) for line in lists] == [
-        *((False, True), (False, False)),
-        *((True, True), (True, False)),
-    ], done.stdout + done.stderr
+    kinds = ("custom-jobs", "hp-tuning-jobs", "endpoints", "models")
+    lists = [line.split() for line in done.stdout.splitlines() if "gcloud ai " in line and " list " in line]
+    found = [(words[2], words[4].removeprefix("--region=")) for words in lists]
+    assert found == [(kind, region) for region in ("r1", "r2") for kind in kinds], done.stdout + done.stderr
+    # What has requests is not undeployed, and what is deployed is not deleted.
+    steps = [
+        line for line in done.stdout.splitlines() if "gcloud ai endpoints" in line and "--region=r1" in line
+    ]
+    verbs = [line.split()[3] for line in steps]
+    assert verbs == ["list", "update", "describe", "undeploy-model", "delete"]
 
 
 @pytest.mark.parametrize(

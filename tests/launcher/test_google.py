@@ -14,7 +14,7 @@ from launcher.providers.errors import (
 )
 from launcher.providers.google import auth as google
 from launcher.providers.google import vertex
-from test_vertex import DIGEST, JOBS, cloud, found, no_sweeps  # noqa: F401
+from vertex_jobs import DIGEST, JOBS, cloud, found, no_sweeps  # noqa: F401
 
 
 def test_a_tag_is_resolved_to_its_digest_without_showing_the_login_to_other_hosts(server):

@@ -13,18 +13,30 @@ PACKAGE = Path(launcher.__file__).parent
 NEVER = {"torch", "numpy", "demo", "wandb"}
 # folder or module -> what it may use of the package, beside itself and what everybody may
 EVERYBODY = {"errors", "atomic"}
+# What the worker finds in the container of one service: names that the service has given.
+KNOW_A_SERVICE = {"worker/aml.py"}
 MAY = {
     "job": set(),
     "project": set(),
     "identity": set(),
-    "storage": set(),
+    "storage": {"project", "trouble"},
+    "trouble": set(),
     "settings": {"identity", "project", "sweeps"},
     "sweeps": {"job", "project", "records", "settings", "storage"},
     "money": {"job", "project", "providers", "records", "storage"},
     "records": {"identity", "job", "project", "providers", "settings", "storage"},
-    "planning": {"identity", "job", "money", "project", "providers", "records", "settings", "storage"},
-    "janitor": {"identity", "job", "money", "providers", "records", "storage"},
-    "worker": {"identity", "job", "project", "providers", "records", "storage"},
+    "planning": {
+        *("identity", "job", "models", "money", "project", "providers", "records", "serving", "settings"),
+        "storage",
+    },
+    "janitor": {"identity", "job", "models", "money", "providers", "records", "storage"},
+    "deployment": set(),
+    "mirror": set(),
+    "models": {
+        *("deployment", "identity", "mirror", "project", "providers", "records", "settings", "storage"),
+    },
+    "serving": {"storage"},
+    "worker": {"identity", "job", "models", "project", "providers", "records", "storage"},
 }
 
 
@@ -64,15 +76,18 @@ def test_providers_know_neither_commands_nor_janitor():
 
 
 def test_nothing_that_trains_is_imported():
-    found = {name.lstrip("/") for path in PACKAGE.rglob("*.py") for name in imports(path)}
-    assert not {name.split(".")[0] for name in found} & NEVER
+    # A model that is served computes with numpy's arrays; nothing else does.
+    for path in PACKAGE.rglob("*.py"):
+        found = {name.lstrip("/").split(".")[0] for name in imports(path)}
+        allowed = {"numpy"} if path.parent.name == "serving" else set()
+        assert not found & (NEVER - allowed), path
 
 
 def test_nobody_else_names_a_provider():
     named = re.compile(r"google|vertex|\bgcs\b|boto3|sagemaker|azure", re.IGNORECASE)
     for path in PACKAGE.rglob("*.py"):
         where = path.relative_to(PACKAGE)
-        if where.parts[0] == "providers":
+        if where.parts[0] == "providers" or where.as_posix() in KNOW_A_SERVICE:
             continue
         code = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(code):
@@ -80,4 +95,6 @@ def test_nobody_else_names_a_provider():
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
                 assert not any(named.search(name) for name in names), f"{where}: {names}"
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+                if (where.name, node.value) == ("storage.py", "azure"):  # a logger that it quiets
+                    continue
                 assert not named.search(node.value), f"{where}: {node.value}"

@@ -74,6 +74,13 @@ def test_a_job_that_ends_without_an_outcome_has_failed(start):
     assert state(backend) is State.failed
 
 
+def test_a_job_that_saved_when_it_was_told_to_end_is_stopped(start):
+    noted = [{"started": "2026-11-29T09:00:00+00:00", "seconds": 5.0, "exit_code": 143}]
+    backend = start(f"open('runs/a/attempts.json', 'w').write({json.dumps(noted)!r})")
+    backend.follow("a")
+    assert state(backend) is State.stopped
+
+
 def test_the_workers_exit_status_is_that_of_following(start):
     backend = start("open('runs/a/outcome.json', 'w').write('{\"state\": \"failed\", \"exit_code\": 7}')")
     assert backend.follow("a") == 7
@@ -153,6 +160,17 @@ def test_without_docker_a_job_is_a_process_and_a_container_a_problem(tmp_path, m
         docker.call("ps")
 
 
+def test_an_image_that_cannot_be_built_leaves_no_run(tmp_path, monkeypatch):
+    (tmp_path / "docker").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    backend = local.connect(DictConfig({**CLOUD, "machine": "container"}))
+    with pytest.raises(UserError, match="cannot be built"):
+        backend.submit(job())
+    assert not Path("runs").exists()
+
+
 def test_a_process_never_lays_the_code_over_itself():
     backend = local.connect(DictConfig(CLOUD))
     request = backend.request(job(env={"RUN_ID": "a", "RUN_CODE": "gs://b/code/1.tar.gz"}))
@@ -189,3 +207,40 @@ def test_a_container_with_a_bucket_sees_nothing_of_this_machine_but_its_login(tm
     assert "--network host" in text
     assert "--user" not in text
     assert "--env RUN_DATA=data/digits" in text
+
+
+def test_apptainer_runs_an_image_with_no_right_and_no_value_among_its_words(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("WANDB_API_KEY", "hidden")
+    monkeypatch.delenv(docker.KEY_FILE, raising=False)
+    backend = local.connect(DictConfig({**CLOUD, "machine": "apptainer"}))
+    image = backend.image()
+    assert image == "demo.sif"
+    request = backend.request(job(image=image, args=("name='a b'",), env={"RUN_ID": "a"}))
+    shell, option, script = request["command"]
+    assert (shell, option) == ("sh", "-c")
+    assert "--cleanenv" in script
+    assert f"{tmp_path}/runs:/app/runs" in script
+    assert "python -m launcher.worker 'name='\"'\"'a b'\"'\"'' &" in script
+    assert request["env"] == {"APPTAINERENV_WANDB_API_KEY": "hidden", "APPTAINERENV_RUN_ID": "a"}
+    assert [str(problem) for problem in backend.check(job(image=image))] == [
+        "there is no program apptainer on this machine's PATH: install it, or give cloud.machine=process",
+        "there is no image demo.sif: make it with `make image-sif`",
+    ]
+
+
+def test_singularity_gets_its_variables_by_the_name_that_it_knows(tmp_path, monkeypatch):
+    (tmp_path / "singularity").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(docker.KEY_FILE, raising=False)
+    backend = local.connect(DictConfig({**CLOUD, "machine": "apptainer", "image": "other.sif"}))
+    env = backend.request(job(image=backend.image(), env={"RUN_ID": "a"}))["env"]
+    assert env["SINGULARITYENV_RUN_ID"] == "a"
+
+
+def test_a_folder_in_place_of_a_bucket_is_seen_by_apptainer(monkeypatch):
+    monkeypatch.delenv(docker.KEY_FILE, raising=False)
+    backend = local.connect(DictConfig({**CLOUD, "machine": "apptainer", "image": "other.sif"}))
+    script = backend.request(job(image=backend.image(), output="/shared/x/runs/a"))["command"][2]
+    assert "--bind /shared/x " in script
+    assert ":/app/runs" not in script

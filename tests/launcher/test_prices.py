@@ -7,6 +7,7 @@ from launcher.job import Machine
 from launcher.money import prices
 from launcher.money.prices import Price, machines, price, pricing
 from launcher.providers.aws import pricing as aws
+from launcher.providers.azure import pricing as azure
 from launcher.providers.google import pricing as google
 
 ROWS = prices.table(google.TABLE)
@@ -46,7 +47,7 @@ def test_every_row_is_plausible():
     assert len(places) == len(set(places))
 
 
-@pytest.mark.parametrize("provider", [google, aws])
+@pytest.mark.parametrize("provider", [google, aws, azure])
 def test_the_rows_of_a_machine_are_together_and_sorted_by_region(provider):
     rows = prices.table(provider.TABLE)
     names = list(dict.fromkeys(each["machine"] for each in rows))
@@ -56,7 +57,7 @@ def test_the_rows_of_a_machine_are_together_and_sorted_by_region(provider):
         assert regions == sorted(regions), machine
 
 
-@pytest.mark.parametrize("provider", [google, aws])
+@pytest.mark.parametrize("provider", [google, aws, azure])
 def test_every_source_is_explained(provider):
     for source in {each["source"] for each in prices.table(provider.TABLE)}:
         assert f"\n    {source} " in (provider.__doc__ or ""), source

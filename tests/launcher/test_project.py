@@ -91,11 +91,11 @@ def test_what_only_some_can_do_is_told_by_themselves():
 
 
 def test_a_cloud_without_a_provider_has_no_folder_and_no_secrets(monkeypatch: pytest.MonkeyPatch):
-    assert providers.folder("gcp") == "launcher.providers.google"
-    assert providers.folder("aws") == "launcher.providers.aws"
-    assert providers.folder("azure") == providers.folder("") == ""
-    azure = here.Project(Path(), "p", "s", "azure", "r", "b")
-    monkeypatch.setattr(providers, "project", lambda: azure)
+    folders = {cloud: providers.folder(cloud) for cloud in ("gcp", "aws", "azure")}
+    assert folders == {cloud: f"launcher.providers.{providers.FOLDERS[cloud]}" for cloud in folders}
+    assert providers.folder("other") == providers.folder("") == ""
+    other = here.Project(Path(), "p", "s", "other", "r", "b")
+    monkeypatch.setattr(providers, "project", lambda: other)
     with pytest.raises(UserError, match=r"leave cloud\.secrets empty"):
         providers.secret_reader()
     with pytest.raises(UserError, match="There is no backend vertex"):

@@ -51,6 +51,12 @@ def test_it_is_told_once_and_forgotten(hub, capsys):
     assert "variable AWS_REGION: was gone" in capsys.readouterr().out
 
 
+def test_what_github_has_made_for_the_other_workflows_jobs_is_forgotten_too(hub):
+    path = hub(environments={"cloud": [], "unattended": [], "production": []})
+    repository.forget("octo-org/leaves", (), Steps(False))
+    assert GitHub.load(path).environments == {"production": []}
+
+
 @pytest.mark.parametrize(
     ("plan", "reviewer", "said"),
     [

@@ -1,90 +1,19 @@
-"""`runs` shows what was launched anywhere, also when a provider has forgotten it or cannot be asked."""
+"""`runs` shows, stops and fetches what was launched anywhere, also when a provider has forgotten it."""
 
 import json
-import shutil
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
+import runs_world
 import xxhash
-from fake_backend import FakeBackend, record
+from fake_backend import record
 from launcher import records
-from launcher.commands import runs
 from launcher.errors import UserError
 from launcher.job import State
 from launcher.money import ledger
-from launcher.records import places
+from runs_world import row
 
-CONFIG = """
-backend: %s
-project: null
-region: null
-bucket: %s
-image: null
-repository: null
-service_account: null
-labels: {}
-machine: l4
-nodes: 1
-spot: true
-max_hours: 2.0
-max_cost_usd: 10.0
-max_month_usd: 50.0
-max_attempts: 1
-secrets: {}
-one_per_branch: false
-"""
-
-
-UNKNOWN = "What is in {} is not known; put right what is said above, and ask again."
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "bucket/runs"
-
-
-@pytest.fixture
-def backends(project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeBackend]:
-    """Two clouds: `one`, whose bucket is a folder, and `two`."""
-    found = {"one": FakeBackend(), "two": FakeBackend()}
-    (tmp_path / "configs/cloud").mkdir(parents=True)
-    shutil.copy(project_root / "pyproject.toml", tmp_path)
-    for name in found:
-        bucket = tmp_path / ("bucket" if name == "one" else "bucket-two")
-        text = CONFIG % (name, bucket)
-        (tmp_path / f"configs/cloud/{name}.yaml").write_text(text)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("launcher.project.find_root", lambda folder: tmp_path)
-    monkeypatch.setattr(places, "connect", lambda cloud: found[cloud.backend])
-    monkeypatch.setattr(places, "_said", {})
-    return found
-
-
-@pytest.fixture
-def run(
-    backends: dict[str, FakeBackend],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., str]:
-    """Runs `runs` and gives what it printed, and the sentence with which it ended, if it did."""
-
-    def call(*words: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["runs", *words])
-        end = ""
-        try:
-            runs.main()
-        except SystemExit as ended:
-            end = f"ended: {ended.code}"
-        return capsys.readouterr().out + end
-
-    return call
-
-
-def row(table: str, run_id: str) -> list[str]:
-    return next(line for line in table.splitlines() if f" {run_id} " in line).split()
+home, backends, run = runs_world.home, runs_world.backends, runs_world.run  # fixtures
 
 
 def test_the_list_has_state_hours_and_cost_of_all_runs(run, backends, home):
@@ -110,72 +39,6 @@ def test_a_run_that_its_provider_forgot_is_known_from_the_bucket(run, home):
     assert row(table, "old")[2] == "failed"
     assert row(table, "old")[-3:] == ["2.00", "6.00", "0.00"]
     assert "not started" in table
-
-
-def test_a_provider_that_cannot_be_asked_is_one_line_and_hides_no_other(run, backends, home, caplog):
-    records.write(str(home), record("first"))
-    backends["one"].jobs = {"first": (State.running, 60.0)}
-    backends["two"].refusal = "There is no login; log in."
-    table = run("list")
-    assert row(table, "first")[2] == "running"
-    assert table.endswith(f"\nended: {UNKNOWN.format('two')}")
-    assert [entry.getMessage() for entry in caplog.records] == ["two: There is no login; log in."]
-
-
-@pytest.mark.parametrize("words", [("list",), ("stop", "--all"), ("cost",), ("cost", "--month")])
-@pytest.mark.parametrize("ask", ["who", "now"])
-def test_where_no_place_can_be_asked_nothing_is_said_of_what_runs(
-    run, backends, monkeypatch, caplog, words, ask
-):
-    """With no login at all, and with one but no network."""
-
-    def refuse(*given: object) -> None:
-        raise UserError("There is no login; log in.")
-
-    for backend in backends.values():
-        monkeypatch.setattr(backend, ask, refuse, raising=False)
-        backend.refusal = "There is no login; log in."
-    said = run(*words)
-    assert said.endswith(f"ended: {UNKNOWN.format('one and two')}")
-    assert "Nothing is running" not in said
-    assert "No run has been launched" not in said
-    assert {entry.getMessage() for entry in caplog.records} == {
-        "one: There is no login; log in.",
-        "two: There is no login; log in.",
-    }
-
-
-def test_stop_all_ends_what_it_can_ask_for_and_says_what_it_cannot(run, backends):
-    backends["one"].jobs = {"first": (State.running, 60.0)}
-    backends["two"].refusal = "The network is down."
-    said = run("stop", "--all")
-    assert backends["one"].stopped == ["first"]
-    assert said.endswith(f"ended: {UNKNOWN.format('two')}")
-
-
-def test_a_ledger_that_cannot_be_read_hides_no_other(run, backends, home, tmp_path, monkeypatch):
-    real = ledger.month
-    broken = str(tmp_path / "bucket-two/runs")
-
-    def month(where: str, name: str) -> ledger.Month:
-        if where == broken:
-            raise UserError("The bucket cannot be read.")
-        return real(where, name)
-
-    monkeypatch.setattr(ledger, "month", month)
-    said = run("cost", "--month", "2026-02")
-    assert f"{home} in 2026-02: 0.00 USD spent" in said
-    assert said.endswith(f"ended: {UNKNOWN.format('two')}")
-
-
-def test_a_run_that_is_found_needs_no_other_place(run, backends, home):
-    records.write(str(home), record("first"))
-    backends["one"].jobs = {"first": (State.running, 60.0)}
-    backends["two"].refusal = "The network is down."
-    assert "Run first is told to stop" in run("stop", "first")
-    assert "ended" not in run("cost", "first")
-    said = run("stop", "other")
-    assert "There is no run other where it could be asked for (not two); `uv run runs list` shows" in said
 
 
 def test_no_run_yet_is_no_error(run):
@@ -209,12 +72,6 @@ def test_stop_tells_the_provider_unless_it_is_over(run, backends, home):
     backends["one"].jobs = {"first": (State.succeeded, 60.0)}
     assert "Run first is not running (succeeded)" in run("stop", "first")
     assert backends["one"].stopped == ["first"]
-
-
-def test_stop_says_when_the_provider_cannot_be_told(run, backends, home):
-    records.write(str(home), record("first"))
-    backends["one"].refusal = "The network is down."
-    assert run("stop", "first") == "ended: The network is down."
 
 
 def test_a_run_that_lost_its_machine_is_shown_as_its_provider_tells(run, backends, home):
@@ -336,55 +193,3 @@ def test_a_record_keeps_what_a_newer_version_adds_out_of_the_way(home):
     path = home / records.LAUNCHES / "first.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "new": 1}))
     assert records.read(str(home), "first") == record("first")
-
-
-# A launch may name a region that its configuration does not: the provider's lists are of one region each.
-
-
-@pytest.fixture
-def regions(backends, tmp_path, monkeypatch) -> dict[str, FakeBackend]:
-    """The cloud `one`, whose configuration names us-central1, in that region and in another."""
-    path = tmp_path / "configs/cloud/one.yaml"
-    path.write_text(path.read_text().replace("region: null", "region: us-central1"))
-    found = {"us-central1": backends["one"], "us-east5": FakeBackend()}
-
-    def connect(cloud):
-        return found[cloud.region] if cloud.backend == "one" else backends["two"]
-
-    monkeypatch.setattr(places, "connect", connect)
-    return found
-
-
-def recent(run_id: str, **values: object) -> records.Record:
-    return record(run_id, launched=datetime.now(UTC).isoformat(timespec="seconds"), **values)
-
-
-def test_a_run_in_a_region_of_its_own_is_listed_shown_and_stopped_there(run, regions, home):
-    records.write(str(home), recent("near"))
-    records.write(str(home), recent("remote", region="us-east5"))
-    regions["us-central1"].jobs = {"near": (State.running, 60.0)}
-    regions["us-east5"].jobs = {"remote": (State.running, 60.0)}
-    regions["us-east5"].lines = ["from far away"]
-    table = run("list")
-    assert row(table, "near")[1:3] == ["one", "running"]
-    assert row(table, "remote")[1:4] == ["one", "(us-east5)", "running"]
-    assert table.count(" remote ") == table.count(" near ") == 1
-    assert "from far away" in run("logs", "remote")
-    run("stop", "remote")
-    assert (regions["us-central1"].stopped, regions["us-east5"].stopped) == ([], ["remote"])
-    run("stop", "--all")
-    assert "near" in regions["us-central1"].stopped
-
-
-def test_two_files_for_one_backend_and_region_list_its_runs_once(run, regions, home, tmp_path):
-    (tmp_path / "configs/cloud/one-large.yaml").write_text((tmp_path / "configs/cloud/one.yaml").read_text())
-    records.write(str(home), recent("near"))
-    regions["us-central1"].jobs = {"near": (State.running, 60.0), "unknown": (State.running, 60.0)}
-    table = run("list")
-    assert table.count(" near ") == table.count(" unknown ") == 1
-
-
-def test_an_old_run_of_another_region_is_still_listed_and_nobody_is_asked_there(run, regions, home):
-    records.write(str(home), record("old", region="us-east5"))
-    assert row(run("list"), "old")[1] == "one"
-    assert regions["us-east5"].calls == []

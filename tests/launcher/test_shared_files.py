@@ -9,24 +9,29 @@ from fsspec.asyn import sync
 from launcher.atomic import update_text
 from launcher.errors import UserError
 from launcher.storage import read_text, remove
-from servers import amazon
+from servers import amazon, microsoft
 from stage.bucket import bucket
 
 
-@pytest.fixture(scope="module", params=["gs", "s3"])
+@pytest.fixture(scope="module", params=["gs", "s3", "abfss"])
 def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A bucket of each kind, empty."""
     folder = tmp_path_factory.mktemp("bucket")
+    place = {"abfss": "training@shared.dfs.core.windows.net"}.get(request.param, "shared")
     with ExitStack() as entered, pytest.MonkeyPatch.context() as patch:
         if request.param == "s3":
             env = entered.enter_context(amazon("shared", folder))
+        elif request.param == "abfss":
+            env = entered.enter_context(microsoft("shared", folder))
         else:
             env = entered.enter_context(bucket("shared", folder)).env
         for name, value in env.items():
             patch.setenv(name, value)
         filesystem = fsspec.filesystem(request.param)
         filesystem.clear_instance_cache()
-        yield f"{request.param}://shared"
+        if request.param == "abfss":
+            filesystem.mkdir("training")
+        yield f"{request.param}://{place}"
         filesystem.clear_instance_cache()
 
 

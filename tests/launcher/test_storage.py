@@ -1,5 +1,9 @@
 """Folders and web servers through the one interface; buckets are tried by the template's own tests."""
 
+import threading
+from email.message import Message
+from urllib.error import HTTPError
+
 import aiohttp
 import pytest
 import requests.exceptions
@@ -213,3 +217,106 @@ def test_of_two_new_files_by_one_name_the_first_stays(tmp_path):
 def test_storing_what_is_not_there_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"no file .*missing"):
         storage.store(tmp_path / "missing", f"{tmp_path}/bucket/a")
+
+
+@pytest.fixture
+def silent(monkeypatch, tmp_path):
+    """A bucket that cannot be reached until it is told to answer; gives the questions."""
+    asked = []
+
+    def open_(uri):
+        asked.append(uri)
+        if "answers" not in asked:
+            raise ConnectionResetError("nobody answers")
+        return LocalFileSystem(), f"{tmp_path}/{uri.rpartition('/')[2]}"
+
+    monkeypatch.setattr(storage, "_open", open_)
+    monkeypatch.setattr(storage, "_unreachable", {})
+    return asked
+
+
+def test_a_bucket_out_of_reach_is_not_asked_a_second_time_by_the_same_command(silent, monkeypatch):
+    for uri in ("gs://silent/a", "gs://silent/b", "gs://other/a"):
+        with pytest.raises(storage.StorageUnavailable, match=f"{uri} cannot be read .*nobody answers"):
+            storage.read_text(uri, patience=0)
+    with pytest.raises(storage.StorageUnavailable):
+        storage.list_files("gs://silent/", patience=0)
+    assert silent == ["gs://silent/a", "gs://other/a"]
+    with pytest.raises(storage.StorageUnavailable):  # who is more patient may ask
+        storage.read_text("gs://silent/c", patience=0.05)
+    assert "gs://silent/c" in silent
+    monkeypatch.setattr(storage, "REMEMBERED", 0)
+    with pytest.raises(storage.StorageUnavailable):
+        storage.read_text("gs://silent/d", patience=0)
+    assert silent[-1] == "gs://silent/d"
+
+
+def test_what_undoes_something_is_tried_whatever_could_not_be_read(silent, tmp_path):
+    (tmp_path / "mark").touch()
+    with pytest.raises(storage.StorageUnavailable):
+        storage.read_text("gs://silent/a", patience=0)
+    silent.append("answers")
+    storage.remove("gs://silent/mark", patience=0)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_bucket_that_answers_again_is_asked_again(silent):
+    with pytest.raises(storage.StorageUnavailable):
+        storage.read_text("gs://silent/a", patience=0)
+    silent.append("answers")
+    storage.write_text("gs://silent/a", "back", patience=0)
+    assert storage.read_text("gs://silent/a", patience=0) == "back"
+
+
+def test_a_refusal_of_one_object_is_no_silence_of_its_bucket(silent, monkeypatch):
+    def busy(uri):
+        silent.append(uri)
+        raise HTTPError(uri, 503, "busy", Message(), None)
+
+    monkeypatch.setattr(storage, "_open", busy)
+    for name in ("a", "b"):
+        with pytest.raises(storage.StorageUnavailable, match=f"gs://silent/{name} "):
+            storage.read_text(f"gs://silent/{name}", patience=0)
+    assert silent == ["gs://silent/a", "gs://silent/b"]
+
+
+def test_a_job_asks_each_time(silent, monkeypatch):
+    monkeypatch.setenv("RUN_ID", "a-run")
+    for _ in range(2):
+        with pytest.raises(storage.StorageUnavailable):
+            storage.read_text("gs://silent/a", patience=0)
+    assert len(silent) == 2
+
+
+@pytest.mark.parametrize("ask", [storage.read_text, storage.list_files])
+def test_who_waits_for_a_bucket_is_told_once(monkeypatch, caplog, ask):
+    told = threading.Event()
+    caplog.handler.addFilter(lambda record: told.set() or True)
+    monkeypatch.setattr(storage, "SILENT", 0)
+    monkeypatch.setattr(storage, "_told", set())
+
+    def answers_late(uri):
+        assert told.wait(60)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(storage, "_open", answers_late)
+    for _ in range(2):
+        with pytest.raises(UserError, match="does not exist"):
+            ask("gs://slow/a")
+    assert caplog.text.count("gs://slow/a takes longer than") == 1
+
+
+def test_who_has_an_answer_soon_or_asks_a_folder_is_told_nothing(monkeypatch, caplog, tmp_path):
+    timers = []
+
+    class Timer(threading.Timer):
+        def __init__(self, *given):
+            super().__init__(*given)
+            timers.append(self)
+
+    monkeypatch.setattr(storage.threading, "Timer", Timer)
+    assert storage.read_text(f"{tmp_path}/a") is None
+    assert timers[0].finished.is_set()  # it is cancelled
+    monkeypatch.setattr(storage, "SILENT", 0)
+    storage._tell(f"{tmp_path}/a")
+    assert caplog.text == ""

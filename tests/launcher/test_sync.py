@@ -230,6 +230,32 @@ def test_the_end_is_tried_again_until_patience_is_over(mirror, here, bucket, mon
         mirror.finish(patience=0)
 
 
+def test_an_upload_that_was_left_behind_takes_nothing_from_the_last_one(mirror, here, bucket, monkeypatch):
+    """The bucket hangs at the end of a training; what hung goes on just as all is uploaded once more."""
+    mirror.restore()
+    before, goes_on, begun = sync.store, threading.Event(), threading.Event()
+
+    def store(path, uri, patience):
+        if "checkpoints" not in uri:
+            return before(path, uri, patience)
+        if threading.current_thread() is mirror._thread:
+            begun.set()
+            goes_on.wait()
+        else:
+            goes_on.set()
+            mirror._thread.join()
+        return before(path, uri, patience)
+
+    monkeypatch.setattr(sync, "store", store)
+    newest = checkpoint(here, 3)
+    mirror.start()
+    begun.wait()
+    mirror.stop(wait=0.01)
+    mirror.finish(patience=0)
+    assert names(bucket) == [f"checkpoints/{newest.name}"]
+    assert mirror._published == [newest.name]
+
+
 def test_uploads_run_beside_a_training_that_writes_all_the_time(mirror, here, bucket):
     mirror.restore()
     stop = threading.Event()

@@ -8,7 +8,7 @@ from fake_backend import SEARCH
 from launcher.job import Kind, Parameter, State
 from launcher.providers.google import auth as google
 from launcher.providers.google import vertex
-from test_vertex import JOBS, NAME, cloud, found, job, no_sweeps  # noqa: F401
+from vertex_jobs import JOBS, NAME, cloud, found, job, no_sweeps  # noqa: F401
 
 TUNING = JOBS.replace("customJobs", "hyperparameterTuningJobs")
 TUNED = NAME.replace("customJobs", "hyperparameterTuningJobs")

@@ -6,10 +6,7 @@ import re
 import pytest
 from stage.aws.scene import Stage
 from stage.aws.training import NOTICING, TrainingJob
-
-# Slow enough to be disturbed: a checkpoint every third step, and half a thousand steps.
-LONG = ("trainer.max_epochs=30", "checkpoint.steps=3", "trainer.log_every=3", "tracking=none")
-ENDLESS = ("trainer.max_epochs=100000", "checkpoint.steps=20", "tracking=none")
+from stage.results import ENDLESS, LONG
 
 
 def finished(aws: Stage, name: str) -> TrainingJob:
@@ -17,13 +14,6 @@ def finished(aws: Stage, name: str) -> TrainingJob:
     job = aws.runs.wait(name)
     assert isinstance(job, TrainingJob)
     return job
-
-
-def ended(aws: Stage, run_id: str, state: str) -> None:
-    """How a run has ended by its own word, which `runs list` agrees with."""
-    assert aws.outcome(run_id)["state"] == state, aws.outcome(run_id)
-    listed = aws.run("runs", "list").stdout
-    assert re.search(rf"{run_id}\b.*\b{state}", listed), listed
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +24,7 @@ def calm(aws: Stage) -> TrainingJob:
 
 def test_it_trains_on_the_data_of_the_bucket_by_the_pushed_image(aws: Stage, calm: TrainingJob) -> None:
     assert (calm.state, calm.attempts) == ("Completed", 1), "\n".join(calm.lines)
-    ended(aws, "calm", "succeeded")
+    aws.ended("calm", "succeeded")
     results = aws.results("calm")
     expected = {"metrics.json", "report.md", "model.safetensors", "config.yaml", "worker.log"}
     assert expected <= set(results), "\n".join(calm.lines)
@@ -72,7 +62,7 @@ def test_interrupted_twice_it_ends_with_the_same_bits(aws: Stage, calm: Training
     aws.world.pass_time(NOTICING)
     finished(aws, name)
     assert (job.state, job.attempts) == ("Completed", 3), "\n".join(job.lines)
-    ended(aws, "disturbed", "succeeded")
+    aws.ended("disturbed", "succeeded")
     assert len(json.loads(aws.results("disturbed")["attempts.json"])) == 3
     assert aws.checkpoints("disturbed")
     assert aws.weights_and_log("disturbed") == aws.weights_and_log("calm")
@@ -135,7 +125,7 @@ def test_a_bucket_that_fails_for_a_while_loses_nothing(aws: Stage, calm: Trainin
     finally:
         aws.world.server.heal()
     assert (job.state, job.attempts) == ("Completed", 1), "\n".join(job.lines)
-    ended(aws, "stormy", "succeeded")
+    aws.ended("stormy", "succeeded")
     assert aws.checkpoints("stormy")
     assert aws.weights_and_log("stormy") == aws.weights_and_log("calm")
 
@@ -146,7 +136,7 @@ def test_a_job_that_is_stopped_has_saved_what_it_had(aws: Stage) -> None:
     aws.run("runs", "stop", "unwanted")
     assert finished(aws, name).state == "Stopped"
     assert aws.checkpoints("unwanted")
-    assert re.search(r"unwanted\b.*\bstopped", aws.run("runs", "list").stdout)
+    aws.listed("unwanted", "stopped")
     assert "submitted again" not in aws.run("janitor").stdout
     assert aws.jobs("unwanted") == [name]
     assert aws.entry("unwanted")["spent_usd"] is not None

@@ -6,9 +6,7 @@ import re
 import pytest
 from stage.aws.batch_jobs import OVER_TIME, BatchJob
 from stage.aws.scene import Stage
-
-LONG = ("trainer.max_epochs=30", "checkpoint.steps=3", "trainer.log_every=3", "tracking=none")
-ENDLESS = ("trainer.max_epochs=100000", "checkpoint.steps=20", "tracking=none")
+from stage.results import ENDLESS, LONG
 
 
 def finished(aws: Stage, name: str) -> BatchJob:
@@ -18,18 +16,13 @@ def finished(aws: Stage, name: str) -> BatchJob:
     return job
 
 
-def listed(aws: Stage, run_id: str, state: str) -> None:
-    shown = aws.run("runs", "list").stdout
-    assert re.search(rf"{run_id}\b.*\b{state}", shown), shown
-
-
 def test_it_trains_on_the_data_of_the_bucket_by_the_pushed_image(aws: Stage) -> None:
     job = finished(aws, aws.start("batch", "calm-batch", *LONG))
     assert job.status == "SUCCEEDED", "\n".join(job.lines)
     assert job.container["image"].startswith(f"{aws.image}@sha256:")
     assert job.queue.endswith("job-queue/cloud-training-cpu-spot")
     assert aws.outcome("calm-batch")["state"] == "succeeded"
-    listed(aws, "calm-batch", "succeeded")
+    aws.listed("calm-batch", "succeeded")
     assert {"report.md", "model.safetensors", "worker.log"} <= set(aws.results("calm-batch"))
     assert "epoch 30/30" in aws.run("runs", "logs", "calm-batch").stdout
 
@@ -45,7 +38,7 @@ def test_a_host_lost_twice_is_replaced_and_the_bits_are_the_same(aws: Stage) -> 
     assert job.status == "SUCCEEDED", "\n".join(job.lines)
     assert [attempt["statusReason"][:8] for attempt in job.attempts[:2]] == ["Host EC2", "Host EC2"]
     assert len(job.attempts) == len(json.loads(aws.results("disturbed-batch")["attempts.json"])) == 3
-    listed(aws, "disturbed-batch", "succeeded")
+    aws.listed("disturbed-batch", "succeeded")
     assert aws.weights_and_log("disturbed-batch") == aws.weights_and_log("calm-batch")
     shown = aws.run("runs", "logs", "disturbed-batch").stdout  # of all three attempts
     assert "epoch 1/30" in shown
@@ -59,7 +52,7 @@ def test_past_its_time_limit_it_is_stopped_with_its_results_saved(aws: Stage) ->
     job = finished(aws, name)
     assert (job.status, len(job.attempts)) == ("FAILED", 1), "\n".join(job.lines)
     assert aws.outcome("too-long")["state"] == "stopped"
-    listed(aws, "too-long", "stopped")
+    aws.listed("too-long", "stopped")
     assert aws.checkpoints("too-long")
     assert "submitted again" not in aws.run("janitor").stdout
     assert aws.jobs("too-long") == [name]
@@ -72,19 +65,19 @@ def test_the_service_ends_a_job_that_does_not(aws: Stage) -> None:
     aws.world.pass_time(3600)
     job = finished(aws, name)
     assert (job.status, job.reason, len(job.attempts)) == ("FAILED", OVER_TIME, 1)
-    listed(aws, "clock", "stopped")
+    aws.listed("clock", "stopped")
     assert "submitted again" not in aws.run("janitor").stdout
 
 
 def test_stop_ends_a_job_and_what_it_had_saved_stays(aws: Stage) -> None:
     name = aws.start("batch", "unwanted-batch", *ENDLESS)
     aws.runs.until_line(name, "epoch 2/")
-    listed(aws, "unwanted-batch", "running")
+    aws.listed("unwanted-batch", "running")
     aws.run("runs", "stop", "unwanted-batch")
     job = finished(aws, name)
     assert (job.status, len(job.attempts)) == ("FAILED", 1)
     assert aws.checkpoints("unwanted-batch")
-    listed(aws, "unwanted-batch", "stopped")
+    aws.listed("unwanted-batch", "stopped")
     assert "submitted again" not in aws.run("janitor").stdout
     assert aws.entry("unwanted-batch")["spent_usd"] is not None
 
@@ -93,12 +86,12 @@ def test_a_job_without_a_machine_waits_and_stop_ends_it(aws: Stage) -> None:
     aws.runs.capacity.clear()
     try:
         name = aws.start("batch", "nowhere", *ENDLESS)
-        listed(aws, "nowhere", "queued")
+        aws.listed("nowhere", "queued")
         aws.run("runs", "stop", "nowhere")
         assert finished(aws, name).attempts == []
     finally:
         aws.runs.capacity.set()
-    listed(aws, "nowhere", "stopped")
+    aws.listed("nowhere", "stopped")
 
 
 def test_an_answer_that_is_lost_makes_no_second_job(aws: Stage) -> None:
@@ -117,7 +110,7 @@ def test_an_answer_that_is_lost_makes_no_second_job(aws: Stage) -> None:
     ("setting", "says"),
     [
         ("cloud.machine=t4", r"quota"),
-        ("cloud.nodes=2", r"cloud=sagemaker can"),
+        ("cloud.nodes=2", r"cloud=sagemaker and cloud=sky can"),
         ("cloud.max_cost_usd=1", r"max_cost_usd"),  # three attempts of two hours each
         ("cloud.image=IMAGE@sha256:" + "0" * 64, r"There is no image .*@sha256:0000"),
     ],

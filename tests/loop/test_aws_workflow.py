@@ -1,7 +1,6 @@
 """From `git push` to results in a bucket of S3: the unmodified workflows of a bake for AWS, on the stage of test_aws.py."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from stage.aws.scene import Stage
@@ -21,36 +20,20 @@ def pushed(aws: Stage) -> WorkflowRun:
 @pytest.fixture(scope="module")
 def job(aws: Stage, pushed: WorkflowRun) -> TrainingJob:
     """The job that the push has started, when it is over."""
-    (name,) = aws.jobs(summary(pushed)["run"])
+    (name,) = aws.jobs(pushed.table["run"])
     found = aws.runs.wait(name)
     assert isinstance(found, TrainingJob)
     return found
 
 
-@pytest.fixture
-def somebody_else(aws: Stage) -> Iterator[None]:
-    """GitHub signs for a repository of the same name, which is another one."""
-    own = aws.github.id_token
-    assert own is not None
-    aws.github.id_token = lambda **claims: own(**claims, repository_id="9")
-    yield
-    aws.github.id_token = own
-
-
-def summary(run: WorkflowRun) -> dict[str, str]:
-    """The table of the summary page."""
-    return dict(re.findall(r"^\| (\w+) \| (.+) \|$", run.summary, re.MULTILINE))
-
-
 def test_a_push_tests_builds_and_launches(pushed: WorkflowRun) -> None:
-    ran = {name: result for name, result in pushed.jobs.items() if result != "skipped"}
-    assert set(ran.values()) == {"success"}
-    assert {"build", "launch"} <= set(ran)
-    assert "unprepared" not in ran
+    assert set(pushed.ran.values()) == {"success"}
+    assert {"build", "launch"} <= set(pushed.ran)
+    assert "unprepared" not in pushed.ran
 
 
 def test_the_summary_page_holds_link_run_and_cost(pushed: WorkflowRun, job: TrainingJob) -> None:
-    shown = summary(pushed)
+    shown = pushed.table
     assert job.name in shown["job"]
     assert ".console.aws.amazon.com/" in shown["job"]
     price, most = re.findall(r"(\d+\.\d\d) USD", shown["cost"])
@@ -71,7 +54,7 @@ def test_it_trains_and_its_results_are_in_the_bucket(
     aws: Stage, pushed: WorkflowRun, job: TrainingJob
 ) -> None:
     assert job.state == "Completed", "\n".join(job.lines)
-    results = aws.results(summary(pushed)["run"])
+    results = aws.results(pushed.table["run"])
     assert {"metrics.json", "report.md", "model.safetensors", "worker.log"} <= set(results)
     assert aws.project.run("git", "rev-parse", "HEAD").stdout.strip() in results["run.json"].decode()
 
@@ -84,10 +67,22 @@ def test_the_workflow_had_the_launchers_role_and_no_other(aws: Stage, pushed: Wo
     assert not re.search(r"\bASIA[A-Z0-9]{16}\b", pushed.log)
 
 
+def test_a_promotion_pushes_the_image_that_serves_by_the_workflows_own_login(
+    aws: Stage, pushed: WorkflowRun, job: TrainingJob
+) -> None:
+    said = aws.run("models", "register", f"run={pushed.table['run']}", "name=digits", "to=bucket").stdout
+    assert "digits@v1 is registered in " in said
+    run = aws.github.dispatch("serve.yml", inputs={"model": "digits@v1"})
+    assert run.succeeded, run.log[-8000:]
+    digest, _ = manifest(aws.registry.host, f"{aws.slug}/serve", "digits-v1")
+    assert f"/serve@{digest}" in run.summary
+    assert "digits@champion is digits@v1 now" in run.summary
+
+
 def test_the_janitor_settles_what_is_over_and_tells_github(
     aws: Stage, pushed: WorkflowRun, job: TrainingJob
 ) -> None:
-    run_id = summary(pushed)["run"]
+    run_id = pushed.table["run"]
     (run,) = aws.github.schedule(only=("janitor.yml",))
     assert run.succeeded, run.log[-8000:]
     assert aws.entry(run_id)["spent_usd"] is not None
@@ -112,10 +107,10 @@ def test_a_launch_that_the_role_does_not_allow_is_red_and_leaves_nothing(
     assert aws.submitted() == before
 
 
-@pytest.mark.usefixtures("somebody_else")
 def test_another_repository_gets_no_credentials(aws: Stage, job: TrainingJob) -> None:
     before = aws.submitted()
-    run = aws.github.dispatch()
+    with aws.github.claiming(repository_id="9"):  # of the same name, and another one
+        run = aws.github.dispatch()
     assert (run.jobs["build"], run.jobs["launch"]) == ("failure", "skipped")
     assert "Not authorized to perform sts:AssumeRoleWithWebIdentity" in run.log
     assert aws.submitted() == before
@@ -123,14 +118,7 @@ def test_another_repository_gets_no_credentials(aws: Stage, job: TrainingJob) ->
 
 def test_a_pull_request_from_a_fork_gets_no_credentials(aws: Stage, job: TrainingJob) -> None:
     before, asked = aws.submitted(), len(aws.world.asked)
-    aws.project.run("git", "switch", "-q", "-c", "fork")
-    try:
-        # A fork can change what its pull request runs: nothing of what it can start may log in.
-        (aws.project.folder / "Makefile").write_text("check test:\n\tenv | grep -c ID_TOKEN || true\n")
-        aws.project.run("git", "commit", "-q", "-a", "-m", "Steal")
-        runs = aws.github.pull_request("fork", fork=True)
-    finally:
-        aws.project.run("git", "switch", "-q", "main")
+    runs = aws.stealing()
     assert [run.workflow for run in runs] == ["ci.yml"]
     assert "ACTIONS_ID_TOKEN_REQUEST_TOKEN" not in runs[0].log
     assert len(aws.world.asked) == asked

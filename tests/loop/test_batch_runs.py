@@ -15,11 +15,8 @@ from stage import registry
 from stage.google.batch import CANCELLED, FAILED, SUCCEEDED, BatchJob
 from stage.google.batch_jobs import OVER_TIME, PREEMPTED
 from stage.patience import deadline
+from stage.results import ENDLESS, LONG
 from stage.scene import Stage
-
-# Slow enough to be disturbed: a checkpoint every third step, and half a thousand steps.
-LONG = ("trainer.max_epochs=30", "checkpoint.steps=3", "trainer.log_every=3", "tracking=none")
-ENDLESS = ("trainer.max_epochs=100000", "checkpoint.steps=20", "tracking=none")
 
 pytestmark = pytest.mark.usefixtures("pushed", "nothing_left")
 

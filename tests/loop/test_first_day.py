@@ -36,7 +36,7 @@ def test_the_table_tells_what_is_as_we_say_and_what_is_not(stage: Stage) -> None
     # The stage has no GPU, which the table has to say: what a T4 has left is a failure in one sentence.
     assert wrong == {
         f"vertex, gpu: {what}" for what in ("state", "exit status", "log", "results in the bucket")
-    }, done.stdout[-6000:]
+    }, done.stdout[-6000:] + done.stderr[-2000:]
     assert done.returncode != 0
     for place in ("vertex", "batch"):
         for what in ("state", "labels", "exit status", "log", "results in the bucket", "cost"):

@@ -59,7 +59,7 @@ def with_dependencies(project: BakedProject, torch: list[str], **kinds: list[str
         path.read_text(),
         flags=re.MULTILINE | re.DOTALL,
     )
-    text = re.sub(r"^notebook = \[.*\]", "notebook = []", text, flags=re.MULTILINE)
+    text = re.sub(r"^(notebook|serve) = \[.*\]", r"\1 = []", text, flags=re.MULTILINE)
     path.write_text(re.sub(r'^torch = \["torch"\]', f'torch = ["{torch[0]}"]', text, flags=re.MULTILINE))
     project.run("uv", "lock", "--quiet")
     groups = tomllib.loads(path.read_text())
@@ -275,7 +275,7 @@ def full(bake: Bake) -> Iterator[BakedProject]:
 def test_it_trains(full: BakedProject) -> None:
     """Torch with CUDA, the project's own package and its settings, without network and as the image's own user."""
     script = (
-        f"import torch, {full.package}.train, dvc, wandb, jupyterlab; assert torch.version.cuda; "
+        f"import torch, {full.package}.train, dvc, wandb, jupyterlab, launcher.serving.batch; assert torch.version.cuda; "
         "print(torch.nn.Linear(2, 1)(torch.zeros(1, 2)).shape)"
     )
     run = ("run", "--rm", "--network", "none", "--entrypoint", "python", "test-image:full")
@@ -298,7 +298,7 @@ def test_torch_and_all_else_share_no_file(full: BakedProject) -> None:
         if folder in command and (folder != "--build-constraints" or "/mnt/uv venv" not in command)
     }
     assert sizes["/mnt/uv venv"] > 4000
-    assert sizes["--build-constraints"] < 600
+    assert sizes["--build-constraints"] < 700  # 627 as measured, 60 of which are for job=predict
 
 
 def megabytes(size: str) -> float:

@@ -20,9 +20,9 @@ from stage.github.hub import WorkflowRun
 from stage.google.vertex import CANCELLED, SUCCEEDED, TrainingJob
 from stage.patience import deadline
 from stage.rest import Answer, Request, RequestError, ask
+from stage.results import UNSAVED
 from stage.scene import Stage
 
-ENDLESS = ("trainer.max_epochs=100000", "tracking=none")
 QUEUED = "JOB_STATE_QUEUED"
 # A machine whose clock is wrong by some days: Python reads this before any program.
 SITECUSTOMIZE = """
@@ -121,7 +121,7 @@ def test_killed_between_submit_and_record_a_job_is_adopted(stage: Stage, held: t
     before = stage.submitted()
     command = ["uv", "run", "--no-sync", "launch", "cloud=vertex", "cloud.machine=cpu", "run.id=killed"]
     launch = subprocess.Popen(
-        [*command, *ENDLESS],
+        [*command, *UNSAVED],
         cwd=stage.project.folder,
         env=clean_env(**stage.laptop),
         stdout=subprocess.DEVNULL,
@@ -178,7 +178,7 @@ def test_a_workflow_whose_launch_dies_half_way_is_tidied_up_after(
 
 @pytest.mark.usefixtures("waiting")
 def test_what_nobody_knows_of_is_stopped_and_what_is_not_ours_is_not_touched(stage: Stage) -> None:
-    lost, kept, young = (stage.start(name, *ENDLESS) for name in ("lost", "kept", "young"))
+    lost, kept, young = (stage.start(name, *UNSAVED) for name in ("lost", "kept", "young"))
     theirs = [
         submit(stage, lost, labels)
         for labels in ({"project": "another"}, {"run": "lost", "max-seconds": "1"}, {})
@@ -211,7 +211,7 @@ def submit(stage: Stage, like: TrainingJob, labels: dict[str, str]) -> TrainingJ
 
 
 def test_past_its_deadline_a_job_is_stopped_and_its_cost_is_known(stage: Stage) -> None:
-    job = stage.start("tarrying", *ENDLESS, "cloud.max_hours=1", "checkpoint.steps=20")
+    job = stage.start("tarrying", *UNSAVED, "cloud.max_hours=1", "checkpoint.steps=20")
     stage.vertex.wait_for_line(job, r"epoch 1/", timeout=120)
     assert "tarrying" not in janitor(stage)
     age(job, hours=25.5)
@@ -233,7 +233,7 @@ def test_past_its_deadline_a_job_is_stopped_and_its_cost_is_known(stage: Stage) 
 @pytest.mark.parametrize("days", [30, -30])
 def test_a_clock_that_is_wrong_changes_nothing(days: int, stage: Stage, tmp_path: Path) -> None:
     run_id = f"clock{days}"
-    job, orphan = stage.start(run_id, *ENDLESS), stage.start(f"no-{run_id}", *ENDLESS)
+    job, orphan = stage.start(run_id, *UNSAVED), stage.start(f"no-{run_id}", *UNSAVED)
     age(orphan, minutes=20)
     stage.bucket.remove(f"runs/.launches/no-{run_id}.json")
     (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)
@@ -250,7 +250,7 @@ def test_a_clock_that_is_wrong_changes_nothing(days: int, stage: Stage, tmp_path
 def test_a_service_that_does_not_answer_is_one_line_and_the_rest_goes_on(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = stage.start("unseen", *ENDLESS)
+    job = stage.start("unseen", *UNSAVED)
     age(job, days=9)
     before = len(stage.batch.requests)
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from stage.google.vertex import CANCELLED
+from stage.results import UNSAVED
 from stage.scene import Stage
 
 pytestmark = pytest.mark.usefixtures("pushed")
@@ -47,12 +48,11 @@ def test_two_launches_at_the_same_moment_do_not_slip_under_the_cap_together(stag
 
 
 def test_stop_all_ends_what_waits_and_what_runs(stage: Stage) -> None:
-    endless = ("trainer.max_epochs=100000", "tracking=none")
-    running = stage.start("endless", *endless)
+    running = stage.start("endless", *UNSAVED)
     stage.vertex.wait_for_line(running, r"epoch 1/", timeout=120)
     stage.vertex.capacity.clear()
     try:
-        waiting = stage.start("in-line", *endless)
+        waiting = stage.start("in-line", *UNSAVED)
         listed = stage.run("runs", "list").stdout
         assert re.search(r"endless .* running .* \d\.\d\d +\d\.\d\d\s", listed), listed
         assert re.search(r"in-line .* queued .* 0\.00 +\d\.\d\d\s", listed), listed

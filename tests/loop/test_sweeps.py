@@ -97,7 +97,9 @@ def test_what_cannot_be_a_tuning_job_is_refused_by_its_name(
 
 
 def test_stopping_a_sweep_ends_all_its_trials(stage: Stage) -> None:
-    stage.launch(*SHORT, "run.id=endless-sweep", "trainer.max_epochs=100000", "checkpoint.steps=50")
+    stage.launch(
+        *SHORT, "run.id=endless-sweep", "data=slow", "trainer.max_epochs=100000", "checkpoint.steps=50"
+    )
     sweep = stage.vertex.sweep("endless-sweep")
     until = deadline(200)
     while sum("epoch 1/" in line for line in sweep.lines()) < 2:

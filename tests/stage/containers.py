@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,11 @@ def require() -> None:
         pytest.skip(f"no Docker engine answers ({answer.stderr.strip()}); `make engine` prepares one")
 
 
+def path() -> str:
+    """A PATH on which Debian's own client of Docker goes first: another one may be too new for its engine."""
+    return os.pathsep.join([str(Path(program()).parent), os.environ["PATH"]])
+
+
 def pull(image: str) -> str | None:
     """Fetches an image; gives the engine's words if it cannot."""
     result = docker("pull", "--quiet", image, check=False)
@@ -61,6 +67,7 @@ class Container:
         args: what the entry point is given.
         name: of the container; "" makes one up.
         options: more for `docker run`.
+        network: that it is in; this machine's own where nothing else is said.
     """
 
     def __init__(
@@ -72,10 +79,11 @@ class Container:
         command: Iterable[str] = (),
         name: str = "",
         options: Iterable[str] = (),
+        network: str = "host",
     ) -> None:
         self.name = name or f"{stage}-{next(_numbers)}"
         command = list(command)
-        start = [program(), "run", "--name", self.name, "--network", "host", "--label", f"{LABEL}={stage}"]
+        start = [program(), "run", "--name", self.name, "--network", network, "--label", f"{LABEL}={stage}"]
         start += ["--sig-proxy=false", "--pull", "never", "--shm-size", "1g", *options]
         start += [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
         start += ["--entrypoint", command[0]] if command else []

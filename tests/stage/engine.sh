@@ -1,6 +1,6 @@
 #!/bin/bash
 # Prepares what the tests of images and workflows need on a Debian machine, as root: a Docker engine, the program of a
-# registry, and two images. What is there already is left as it is, so a second run takes a second.
+# registry, Slurm, Apptainer, and two images. What is there already is left as it is, so a second run takes a second.
 #
 #   python:3.13-slim       the base of the project's image
 #   stage-runner:latest    what `ubuntu-latest` is to a workflow that act runs
@@ -13,6 +13,8 @@ readonly ARCHIVES=build/engine
 readonly LOG=/var/log/dockerd.log
 readonly CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
 readonly SUITE=trixie # its Python is 3.13, and its buildx builds on the engine of the release before
+# Debian's own, of its unstable release: no other has it. Not on PATH: most machines have none, and tests say where it is.
+readonly APPTAINER=/opt/stage-apptainer
 # A newer client without the buildx plugin may stand before this one on PATH, and cannot build.
 readonly DOCKER=/usr/bin/docker
 
@@ -22,6 +24,7 @@ main() {
         exit 1
     fi
     install_packages
+    install_apptainer
     start_engine
     pull_or python:3.13-slim make_python
     present stage-runner:latest || make_runner
@@ -34,17 +37,39 @@ present() { "$DOCKER" image inspect "$1" >/dev/null 2>&1; }
 
 install_packages() {
     local package missing=()
-    for package in docker.io docker-registry mmdebstrap iptables; do
+    for package in docker.io docker-registry mmdebstrap iptables \
+        slurmctld slurmd slurm-client munge openssh-server openssh-client rsync curl \
+        patchelf squashfs-tools squashfuse fuse-overlayfs; do
         dpkg-query --show --showformat='${Status}\n' "$package" 2>/dev/null | grep -qx 'install ok installed' ||
             missing+=("$package")
     done
     if ((${#missing[@]})); then
         say "apt-get install ${missing[*]}"
         apt-get update -qq
-        # Neither the engine nor the registry is to be started by the packages themselves.
+        # Neither the engine nor the registry, nor Slurm or sshd, is to be started by the packages themselves.
         DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
             apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
     fi
+}
+
+# Its programs run on this release with the C library that they were built for; those that it calls are this release's.
+install_apptainer() {
+    if [[ -x $APPTAINER/usr/bin/apptainer ]]; then return; fi
+    say "installing Apptainer from Debian sid in $APPTAINER"
+    rm -rf "$APPTAINER.new" "$APPTAINER"
+    # A mirror may be some weeks behind.
+    mmdebstrap --quiet --variant=extract --include=apptainer --aptopt='Acquire::Check-Valid-Until "false"' \
+        sid "$APPTAINER.new"
+    find "$APPTAINER.new"/usr/{bin,sbin} ! -type d ! -name apptainer -delete
+    local program usr="$APPTAINER.new/usr"
+    for program in "$usr/bin/apptainer" "$usr"/lib/*/apptainer/bin/starter; do
+        patchelf --set-interpreter "$APPTAINER/usr$(patchelf --print-interpreter "$program")" --force-rpath \
+            --set-rpath "$APPTAINER/usr/lib/$(uname -m)-linux-gnu" "$program"
+    done
+    # It looks for its settings beside its programs.
+    ln -s ../etc ../var "$usr"
+    ln -s ../../etc ../../var "$usr/lib"
+    mv "$APPTAINER.new" "$APPTAINER"
 }
 
 start_engine() {

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from servers import free_port, running
 
 from stage import containers
 
+STORE = "store/docker/registry/v2"
+LARGE = 100_000_000  # bytes
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in (
@@ -53,8 +56,46 @@ def registry(folder: Path, port: int | None = None) -> Iterator[str]:
 
 def blobs(folder: Path) -> dict[str, int]:
     """Digest (sha256:...) -> bytes of everything that was pushed: layers, configurations, manifests."""
-    store = folder / "store/docker/registry/v2/blobs"
-    return {f"sha256:{data.parent.name}": data.stat().st_size for data in store.glob("sha256/*/*/data")}
+    found = folder.glob(f"{STORE}/blobs/sha256/*/*/data")
+    return {f"sha256:{data.parent.name}": data.stat().st_size for data in found}
+
+
+def keep(folder: Path) -> None:
+    """Lays what is large of a registry into STAGE_LAYERS, where that is set, for registries of other processes."""
+    if kept := os.environ.get("STAGE_LAYERS"):
+        for digest, size in blobs(folder).items():
+            if size > LARGE:
+                _lay(_blob(folder, digest), Path(kept) / digest.partition(":")[2])
+
+
+def seed(folder: Path, name: str) -> None:
+    """Has a registry's repository hold what is in STAGE_LAYERS, before it runs.
+
+    The engine compresses each layer anew for each registry, which takes minutes for torch's; but what it has once pushed it
+    looks for by its digest in any other first (moby's distribution/push_v2.go, layerAlreadyExists).
+    """
+    for path in Path(os.environ.get("STAGE_LAYERS", "/nowhere")).glob("[0-9a-f]" * 64):
+        digest = f"sha256:{path.name}"
+        _lay(path, _blob(folder, digest))
+        link = folder / f"{STORE}/repositories/{name}/_layers/sha256/{path.name}/link"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.write_text(digest)
+
+
+def _blob(folder: Path, digest: str) -> Path:
+    number = digest.partition(":")[2]
+    return folder / f"{STORE}/blobs/sha256/{number[:2]}/{number}/data"
+
+
+def _lay(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        try:
+            os.link(path, target)
+        except OSError:  # on another disk
+            part = target.with_suffix(".part")
+            shutil.copyfile(path, part)
+            part.replace(target)
 
 
 def manifest(host: str, name: str, reference: str) -> tuple[str, dict]:

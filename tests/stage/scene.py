@@ -10,10 +10,11 @@ from pathlib import Path
 
 from baking import BakedProject
 
-from stage import containers
+from stage import containers, slow
 from stage.bucket import Bucket, bucket
 from stage.github.hub import GitHub, github
 from stage.google.batch import Batch, BatchJob, batch
+from stage.google.cloudrun import CloudRun, cloudrun
 from stage.google.identity import Account, Identity, identity
 from stage.google.project import NUMBER, PROJECT
 from stage.google.roles import grants
@@ -21,7 +22,8 @@ from stage.google.setup import Setup, google_setup
 from stage.google.vertex import TrainingJob, Vertex, vertex
 from stage.google.vertex_checks import agents_of
 from stage.registry import registry
-from stage.results import QUICK, Results
+from stage.results import QUICK, Results, read_all
+from stage.served import Served
 
 
 @dataclass
@@ -36,6 +38,8 @@ class Stage(Results):
     registry: str
     vertex: Vertex
     batch: Batch
+    services: CloudRun
+    served: Served
     github: GitHub
     launcher: Account
     trainer: Account
@@ -78,7 +82,8 @@ class Stage(Results):
     def results(self, run_id: str) -> dict[str, bytes]:
         """What the bucket holds of a run: path in its folder -> content."""
         prefix = f"runs/{run_id}/"
-        return {name.removeprefix(prefix): self.bucket.read(name) for name in self.bucket.objects(prefix)}
+        found = read_all(lambda: self.bucket.objects(prefix), self.bucket.read)
+        return {name.removeprefix(prefix): content for name, content in found.items()}
 
     def submitted(self) -> int:
         """How many jobs were ever accepted."""
@@ -118,8 +123,12 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
         agents = agents_of(setup.project)
         jobs = enter(vertex(known, registries=(host,), platform=inside, agents=agents))
         machines = enter(batch(known, registries=(host,), platform=inside, logs=jobs.handle))
+        # As whoever the image says, on a disk of its own: https://docs.cloud.google.com/run/docs/container-contract
+        served = Served(inside={"K_SERVICE": slug})
+        opened.callback(served.close)
+        services = enter(cloudrun(known, served, registries=(host,)))
         image = f"{host}/{PROJECT}/{slug}/train"
-        shared = platform | jobs.env | machines.env
+        shared = platform | jobs.env | machines.env | services.env
         hub = enter(
             github(
                 project.folder,
@@ -143,12 +152,14 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
             "OMP_NUM_THREADS": "1",
         }
         scene = Stage(
-            project, folder, setup, known, store, host, jobs, machines, hub, launcher, trainer, laptop
+            *(project, folder, setup, known, store, host, jobs, machines, services, served),
+            *(hub, launcher, trainer, laptop),
         )
         scene.run("dvc", "repro")
         scene.run("dvc", "push")
         # The project's own tests are run by test_generated.py; here the workflow's first job only has to wait for some.
         makefile = project.read("Makefile")
+        slow.digits(project)
         scene.commit(
             "Which data",
             Makefile=re.sub(r"(?m)^(check|test):.*\n(\t.*\n)+", "", makefile) + QUICK,
@@ -162,11 +173,17 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
 
 
 def remove_images(host: str) -> None:
-    """Takes what was pulled from a registry, or pushed to it, off the engine; its build cache stays."""
-    deep = (f"{host}/*/*", f"{host}/*/*/*")  # names of ECR, and of Artifact Registry
-    found = [name for each in deep for name in containers.docker("images", "--quiet", each).stdout.split()]
-    if found:
-        containers.docker("rmi", "--force", *dict.fromkeys(found))
+    """Takes what was pulled from a registry, or pushed to it, off the engine; its build cache stays.
+
+    By its names, and not by its id: another stage may have the same image by a name of its own.
+    """
+    form = "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}"
+    for deep in (f"{host}/*/*", f"{host}/*/*/*"):  # names of ECR, and of Artifact Registry
+        found = containers.docker("images", "--digests", "--format", form, deep).stdout.split()
+        if names := [name for name in found if not name.endswith("<none>")]:
+            containers.docker(
+                "rmi", *dict.fromkeys(names), check=False
+            )  # with the last of its names others go
 
 
 def provider(setup: Setup) -> dict:

@@ -180,7 +180,26 @@ def test_github_may_look_at_machines_and_a_job_may_not(prepared: Step) -> None:
         assert launcher.allows(f"compute.{each}"), each
         assert not trainer.allows(f"compute.{each}"), each
     permissions = prepared.resources["role", "cloud_training_launch"]["includedPermissions"]
-    assert set(permissions) == {f"compute.{each}" for each in seen}
+    ends = {"run.operations.get", *(f"run.services.{verb}" for verb in ("delete", "get", "list"))}
+    assert set(permissions) == {f"compute.{each}" for each in seen} | ends
+
+
+def test_the_janitor_may_end_services_and_make_none(prepared: Step) -> None:
+    launcher, trainer = (Account("a", {"roles/aiplatform.user"}, grants=one) for one in prepared.grants)
+    assert launcher.allows("run.services.delete")
+    assert not trainer.allows("run.services.delete")
+    assert not launcher.allows("run.services.create")
+    assert not launcher.allows("run.services.update")
+
+
+def test_who_serves_has_an_account_without_a_role_and_who_asks_one_of_their_own(prepared: Step) -> None:
+    server = f"cloud-training-server@{PROJECT}.iam.gserviceaccount.com"
+    assert ("account", server) in prepared.resources
+    assert not [one for held in prepared.roles.values() for one in held if server in one[1]]
+    role = prepared.resources["role", "cloud_training_predict"]
+    assert role["includedPermissions"] == ["aiplatform.endpoints.predict"]
+    assert not [one for held in prepared.roles.values() for one in held if "predict" in one[0]]
+    assert "Others who are to deploy models need" in prepared.output
 
 
 def test_the_role_of_this_project_names_no_project(prepared: Step) -> None:
@@ -326,6 +345,7 @@ def test_destroy_removes_all_of_it(destroyed: Step, stage: Setup) -> None:
         ("pool", "cloud-training-github"),
         ("provider", "github"),
         ("role", "cloud_training_launch"),
+        ("role", "cloud_training_predict"),
         ("role", "cloud_training_trainer"),
     }, "Google keeps these for a while"
     assert left["role", "cloud_training_launch"]["deleted"]
@@ -336,6 +356,52 @@ def test_destroy_removes_all_of_it(destroyed: Step, stage: Setup) -> None:
     assert destroyed.github.environments == {}
     assert destroyed.github.labels == ["bug"]
     assert "cloud-training-wandb: was gone" in destroyed.output
+
+
+def deployed(name: str, slug: str, region: str = "us-central1") -> dict:
+    """A model that answers on Cloud Run, as version 1 of its API tells it."""
+    labels = {"project": slug, "model": name, "cloud.googleapis.com/location": region}
+    about = {"name": name, "namespace": NUMBER, "labels": labels}
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": about,
+        "spec": {},
+        "status": {},
+    }
+
+
+def test_destroy_ends_models_that_answer_before_it_deletes_what_knows_of_them(
+    project: BakedProject, tmp_path: Path
+) -> None:
+    with google_setup(tmp_path / "stage") as stage:
+        stage.project.services.add("run.googleapis.com")
+        stage.resources[BUCKET] = {"name": BUCKET[1], "location": "US-CENTRAL1"}
+        server = f"cloud-training-server@{PROJECT}.iam.gserviceaccount.com"
+        stage.resources["account", server] = {"email": server}
+        for name, slug in (("ours", "cloud-training"), ("theirs", "other"), ("like", "cloud-training-two")):
+            stage.resources["runServices", name] = deployed(name, slug)
+        step = take(stage, project, "destroy", PROJECT=PROJECT, YES="1", DATA="delete")
+        assert step.code == 0, step.errors
+        assert stage.project.names("runServices") == {"theirs", "like"}
+        assert ("account", server) not in step.resources
+        ended, bucket = (
+            next(i for i, line in enumerate(step.written) if line.startswith("DELETE ") and part in line)
+            for part in ("/services/ours", f"/b/{BUCKET[1]}")
+        )
+        assert ended < bucket
+
+
+def test_where_services_cannot_be_listed_destroy_says_so_and_goes_on(
+    project: BakedProject, tmp_path: Path
+) -> None:
+    with google_setup(tmp_path / "stage") as stage:
+        assert "Cloud Run is off" in take(stage, project, "destroy", PROJECT=PROJECT, YES="1").output
+        stage.project.services.add("run.googleapis.com")
+        stage.faults.append((r"GET https://run\.googleapis\.com/", 403))
+        step = take(stage, project, "destroy", PROJECT=PROJECT, YES="1")
+        assert step.code == 0, step.errors
+        assert "you may not list them, so look at https://console.cloud.google.com/run" in step.output
 
 
 def test_others_who_use_vertex_ai_in_the_same_project_keep_its_accounts(
@@ -397,3 +463,32 @@ def test_a_dry_run_prints_what_would_be_run(project: BakedProject, prepared: Ste
 def unquoted(line: str) -> str:
     """Without what a shell takes off, so that command lines can be compared."""
     return re.sub(r"['\"\\]", "", line)
+
+
+def endpoint(name: str, slug: str, *numbers: str) -> dict:
+    """An endpoint of Vertex AI, where the first that is deployed has all requests and the others are kept."""
+    path = f"projects/{NUMBER}/locations/us-central1"
+    return {
+        "name": f"{path}/endpoints/{name}",
+        "labels": {"project": slug, "model": name},
+        "deployedModels": [{"id": number, "model": f"{path}/models/{slug}-{name}"} for number in numbers],
+        "trafficSplit": {numbers[0]: 100} if numbers else {},
+    }
+
+
+def test_destroy_ends_endpoints_and_then_their_models(project: BakedProject, tmp_path: Path) -> None:
+    with google_setup(tmp_path / "stage") as stage:
+        stage.project.services.add("aiplatform.googleapis.com")
+        for name, slug, numbers in (
+            ("ours", "cloud-training", ("1", "2")),
+            ("empty", "cloud-training", ()),
+            ("theirs", "other", ("3",)),
+        ):
+            stage.resources["endpoints", name] = endpoint(name, slug, *numbers)
+            path = f"projects/{NUMBER}/locations/us-central1/models/{slug}-{name}"
+            labels = {"project": slug, "model": name}
+            stage.resources["models", f"{slug}-{name}"] = {"name": path, "labels": labels, "lateRelease": 2}
+        step = take(stage, project, "destroy", PROJECT=PROJECT, YES="1")
+        assert step.code == 0, step.errors
+        assert stage.project.names("endpoints") == {"theirs"}
+        assert stage.project.names("models") == {"other-theirs"}

@@ -83,8 +83,8 @@ def test_time_does_not_go_back(world: aws.World) -> None:
 
 
 def test_an_operation_that_is_not_modelled_says_so(world: aws.World) -> None:
-    with refused("NotImplemented", "ListModels"):
-        client(world, "sagemaker").list_models()
+    with refused("NotImplemented", "ListPipelines"):
+        client(world, "sagemaker").list_pipelines()
 
 
 def test_an_unknown_member_is_refused() -> None:

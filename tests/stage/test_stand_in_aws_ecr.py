@@ -23,6 +23,7 @@ PULL = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerA
 PUSH = ["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"]
 LOGIN = {"Action": "ecr:GetAuthorizationToken", "Resource": "*"}
 PROGRAMS = Path(ecr.__file__).parent
+SHARED = PROGRAMS.parent  # with the stages of other clouds
 
 
 def bytes_of(request: Request) -> Answer:
@@ -68,7 +69,8 @@ def ask(stage: SimpleNamespace, token: str, path: str, method: str = "GET") -> A
 
 def program(stage: SimpleNamespace, name: str, *words: str, role: str, home: Path, given: str = "") -> Any:
     env = os.environ | stage.world.credentials(role) | stage.registry.environment | {"HOME": str(home)}
-    command = [sys.executable, str(PROGRAMS / f"{name}_program.py"), *words]
+    place = PROGRAMS if name == "aws" else SHARED
+    command = [sys.executable, str(place / f"{name}_program.py"), *words]
     return subprocess.run(command, env=env, input=given, capture_output=True, text=True, check=False)
 
 

@@ -12,7 +12,7 @@ from stage import aws
 from stage.aws import policies
 from stage.aws.bench import client, policy, refused, role
 from stage.aws.people import ACCOUNT
-from stage.aws.tokens import ISSUER, Issuer
+from stage.tokens import ISSUER, Issuer
 
 HOST = ISSUER.removeprefix("https://")
 PROVIDER = f"arn:aws:iam::{ACCOUNT}:oidc-provider/{HOST}"

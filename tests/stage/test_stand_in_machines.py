@@ -157,7 +157,8 @@ def test_a_container_sees_the_driver_of_its_host(stage: SimpleNamespace):
     job = with_gpu(script(stage, "t4", show, strategy="SPOT"), "n1-standard-8", "NVIDIA_TESLA_T4")
     done = stage.service.wait(send(stage, job))
     lines = done.lines()
-    assert lines[0].startswith("GPU 0: Tesla T4 (UUID: GPU-")
+    # Not in their order: what goes to stderr may come first.
+    assert any(line.startswith("GPU 0: Tesla T4 (UUID: GPU-") for line in lines)
     assert "Tesla T4, 535.247.01" in lines
     assert "6" in lines
     stage.service.drivers["NVIDIA_TESLA_T4"] = ("580.95.05", "13.0")

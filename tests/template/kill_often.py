@@ -12,20 +12,25 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 
-def train_in_a_child(main, overrides: list[str]) -> int:
+def train_in_a_child(main, overrides: list[str], prepare=lambda: None) -> int:
+    """Gives the child's process id; it prepares itself first."""
     child = os.fork()
     if child == 0:
         sys.argv = ["train", *overrides]
         status = 1
         try:
+            prepare()
             main()
             status = 0
         except SystemExit as error:
             print(error, file=sys.stderr)
         finally:
+            if sys.exc_info()[0]:
+                traceback.print_exc()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)

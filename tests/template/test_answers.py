@@ -1,6 +1,7 @@
 """Which answers are refused, which are taken, and that taken ones arrive unchanged."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -90,6 +91,11 @@ REFUSED = {
     "a directory bucket's suffix on S3": {"cloud": "aws", "bucket": "bucket--x-s3"},
     "a dash on Azure": {"cloud": "azure", "bucket": "my-store"},
     "a storage account of 25": {"cloud": "azure", "bucket": "s" * 25},
+    "a storage account of 2": {"cloud": "azure", "bucket": "ss"},
+    "an underscore on Azure": {"cloud": "azure", "bucket": "my_store"},
+    "a trade mark in the host's name on Azure": {"cloud": "azure", "bucket": "mywindowsstore"},
+    "a login page on Azure": {"cloud": "azure", "bucket": "loginstore"},
+    "the name of the workspace's own account on Azure": {"cloud": "azure", "bucket": "ml" * 12},
     "a line break after the bucket": {"bucket": "my-bucket\n"},
 }
 DEPENDENCIES = [
@@ -201,6 +207,8 @@ TAKEN = {
     "the longest GCS bucket": {"bucket": "b" * 63},
     "an underscore on GCS": {"bucket": "my_bucket"},
     "the longest storage account": {"cloud": "azure", "bucket": "s" * 24},
+    "the shortest storage account": {"cloud": "azure", "bucket": "s1s"},
+    "a storage account of digits": {"cloud": "azure", "bucket": "123"},
     "a region elsewhere": {"cloud": "aws", "region": "eu-central-1"},
     "another region elsewhere": {"cloud": "azure", "region": "westeurope"},
 }
@@ -218,6 +226,33 @@ def test_takes_what_is_at_the_edge(answers: dict[str, str], tmp_path: Path) -> N
 def test_derives_a_bucket_that_the_cloud_takes(cloud: str, slug: str, tmp_path: Path) -> None:
     with only_programs("git"):
         bake_into(tmp_path, cloud=cloud, project_slug=slug)
+
+
+# What the launcher makes of the answers, and what Azure takes:
+# https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules
+AZURE_NAMES = {
+    "storage account": ("{bucket}", r"[a-z0-9]{3,24}"),
+    "workspace's own storage account": ("ml{own}", r"[a-z0-9]{3,24}"),
+    "registry": ("{bucket}images", r"[a-z0-9]{5,50}"),
+    "vault": ("kv-{vault}", r"(?=.{3,24}\Z)[a-z](-?[a-z0-9])*"),
+    "resource group": ("{slug}", r"[\w.()-]{0,89}[\w()-]"),
+    "workspace": ("{account}-ml", r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}"),
+    "identity": ("{account}-launcher", r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,127}"),
+    "other identity": ("{account}-trainer", r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,127}"),
+}
+
+
+@pytest.mark.parametrize("bucket", ["s1s", "123", "s" * 24, ""])
+@pytest.mark.parametrize("slug", ["a", "a-b", "s" * 63, "ab-" * 20 + "c", "c" * 21 + "-d"])
+def test_all_names_that_are_made_of_the_answers_are_azures(slug: str, bucket: str, tmp_path: Path) -> None:
+    with only_programs("git"):
+        given = {"project_slug": slug} | ({"bucket": bucket} if bucket else {})
+        project = bake_into(tmp_path, cloud="azure", **given)
+    known = tomllib.loads(project.read("pyproject.toml"))["tool"]["launcher"]
+    bucket = known["bucket"]
+    names = known | {"account": slug[:22].rstrip("-"), "vault": bucket[:21], "own": bucket[:22]}
+    for what, (form, rule) in AZURE_NAMES.items():
+        assert re.fullmatch(rule, form.format(**names)), what
 
 
 def assert_one_sentence(text: str) -> None:

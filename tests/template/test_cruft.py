@@ -112,4 +112,4 @@ def test_update_moves_the_launcher_out_of_an_older_project(upstream: Path, tmp_p
     # What the changelog tells its owner to do.
     project.run("uv", "lock", "-q")
     project.run("uv", "sync", "-q", "--only-group", "launch")
-    assert "cloud=batch | local | vertex" in project.run(".venv/bin/launch", "--help").stdout
+    assert "cloud=batch | local | sky | vertex" in project.run(".venv/bin/launch", "--help").stdout

@@ -27,7 +27,7 @@ def test_digits_are_recognized(prepared: BakedProject) -> None:
     assert metrics["test/accuracy"] >= 0.97
 
 
-# A quarter of the scenes, few channels and a high rate: twenty seconds on one core. `make loop` trains them whole.
+# A quarter of the scenes, few channels and a high rate: twenty seconds on one core. `make examples` trains them whole.
 SMALL_UNET = (
     *("data.fraction=0.25", "model.width=8", "trainer.max_epochs=4"),
     *("trainer.batch_size=8", "optimizer.lr=1e-2"),

@@ -55,8 +55,9 @@ def test_the_readmes_own_data_and_model_work(with_examples: BakedProject) -> Non
         assert project.has_file(f"runs/{run}/report.md")
 
 
-def test_readme_and_docs_name_only_files_that_are_there(bake) -> None:
-    project = bake()
+@pytest.mark.parametrize("cloud", ["gcp", "aws", "azure"])
+def test_readme_and_docs_name_only_files_that_are_there(cloud: str, bake) -> None:
+    project = bake(cloud=cloud)
     shown = {"src/cloud_training/data/leaves.py", "src/cloud_training/models/linear.py"}
     shown |= {"configs/data/leaves.yaml", "configs/model/linear.yaml"}
     shown |= {"configs/experiment/leaves_linear.yaml", "configs/task/top2.yaml"}
@@ -65,8 +66,9 @@ def test_readme_and_docs_name_only_files_that_are_there(bake) -> None:
         assert path in shown or (project.folder / path).exists(), path
 
 
-def test_the_readme_is_read_in_five_minutes(bake) -> None:
-    assert len(bake().read("README.md").splitlines()) <= 150
+@pytest.mark.parametrize("cloud", ["gcp", "aws", "azure"])
+def test_the_readme_is_read_in_five_minutes(cloud: str, bake) -> None:
+    assert len(bake(cloud=cloud).read("README.md").splitlines()) <= 150
 
 
 def test_the_makefile_says_what_is_missing(demo_project: BakedProject, tmp_path: Path) -> None:

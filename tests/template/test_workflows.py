@@ -19,12 +19,14 @@ from stage.github.workflows import (
     starts,
     token_permissions,
     triggers,
+    without_deployment,
 )
 
 TRAINS = [
     *("src/cloud_training/train.py", "configs/train.yaml", "configs/model/cnn.yaml", "Dockerfile"),
     *("pyproject.toml", "uv.lock", "dvc.lock", "data.dvc", "data/digits.dvc"),
 ]
+EACH = pytest.mark.parametrize("cloud", ["gcp", "aws", "azure"])
 TRAINS_NOT = ["README.md", "tests/test_data.py", "dvc.yaml", ".dvc/config", "infra/setup", "docs/src.md"]
 
 
@@ -140,16 +142,46 @@ def test_jobs_may_do_what_they_need_and_end_in_time(workflows) -> None:
             report = {"pull-requests", "statuses"} if job in ("janitor", "tidy") else set()
             assert set(spec["permissions"]) <= {"contents", "id-token"} | report, job
             assert spec["permissions"].get("contents", "read") == "read"
-            assert "uses" in spec or spec["timeout-minutes"] <= 60, job
-    assert identity_jobs(workflows, "train.yml") == {"build": "", "launch": "cloud", "janitor": ""}
-    # The janitor must not wait for a reviewer.
-    assert identity_jobs(workflows, "janitor.yml") == {"janitor": ""}
+            longest = 120 if job == "promote" else 60
+            assert "uses" in spec or spec["timeout-minutes"] <= longest, job
+
+
+def test_each_job_that_logs_in_names_an_environment_and_only_a_launch_may_wait_for_a_reviewer(
+    workflows,
+) -> None:
+    unattended = {"build": "unattended", "janitor": "unattended"}
+    assert identity_jobs(workflows, "train.yml") == unattended | {"launch": "cloud"}
+    assert identity_jobs(workflows, "janitor.yml") == {"janitor": "unattended"}
+    assert identity_jobs(workflows, "predict.yml") == {"predict": "unattended", "janitor": "unattended"}
+    assert identity_jobs(workflows, "serve.yml") == {"image": "unattended", "promote": "cloud"}
+    for workflow, job in (
+        *(("train.yml", "build"), ("janitor.yml", "janitor")),
+        *(("predict.yml", "predict"), ("serve.yml", "image")),
+    ):
+        # Else each run would be told of as a deployment, and in a pull request too.
+        assert workflows[workflow]["jobs"][job]["environment"]["deployment"] is False
+
+
+def test_what_act_is_given_lacks_nothing_but_a_key_that_it_does_not_know(bake) -> None:
+    for path in (bake().folder / ".github/workflows").glob("*.yml"):
+        ours, given = yaml.safe_load(path.read_text()), yaml.safe_load(without_deployment(path.read_text()))
+        for job in ours["jobs"].values():
+            if "deployment" in (job.get("environment") or ()):
+                del job["environment"]["deployment"]
+        assert given == ours
+
+
+def test_the_stage_refuses_an_environment_as_github_does() -> None:
+    job = {"permissions": {"id-token": "write"}, "environment": {"name": "a", "reviewer": "b"}}
+    with pytest.raises(RefusedWorkflowError, match="an environment has no reviewer"):
+        identity_jobs({"a.yml": {"on": "push", "jobs": {"one": job}}}, "a.yml")
 
 
 def test_only_the_janitor_has_the_token_and_may_report_with_it(workflows) -> None:
     allowed = {"contents": "read", "id-token": "write", "pull-requests": "write", "statuses": "write"}
     assert token_permissions(workflows, "janitor.yml") == allowed
-    assert token_permissions(workflows, "train.yml") == allowed  # where it calls the janitor
+    for name in ("train.yml", "predict.yml"):
+        assert token_permissions(workflows, name) == allowed  # where it calls the janitor
     assert token_permissions(workflows, "ci.yml") == {}
     workflows["train.yml"]["jobs"]["tidy"]["permissions"] = {"statuses": "read", "contents": "write"}
     assert token_permissions(workflows, "train.yml") == {"contents": "read"}
@@ -186,14 +218,16 @@ def test_trainings_of_a_branch_wait_for_each_other_and_not_for_their_own_tests(w
     assert train["group"].replace("${{ github.ref }}", "REF").startswith("train-REF")
 
 
-def test_no_expression_stands_in_a_shell_line(bake) -> None:
-    for path in (bake().folder / ".github").rglob("*.yml"):
+@EACH
+def test_no_expression_stands_in_a_shell_line(cloud: str, bake) -> None:
+    for path in (bake(cloud=cloud).folder / ".github").rglob("*.yml"):
         lines = [step["run"] for step in steps(yaml.safe_load(path.read_text())) if "run" in step]
         assert not any("${{" in line for line in lines), path
 
 
-def test_shell_lines_pass_shellcheck(bake, tmp_path: Path) -> None:
-    project = bake()
+@EACH
+def test_shell_lines_pass_shellcheck(cloud: str, bake, tmp_path: Path) -> None:
+    project = bake(cloud=cloud)
     for number, path in enumerate((project.folder / ".github").rglob("*.yml")):
         for index, step in enumerate(steps(yaml.safe_load(path.read_text()))):
             script = tmp_path / f"{number}-{index}.sh"
@@ -201,8 +235,9 @@ def test_shell_lines_pass_shellcheck(bake, tmp_path: Path) -> None:
             project.run("shellcheck", str(script))
 
 
-def test_actions_exist_are_pinned_and_get_inputs_that_they_have(bake) -> None:
-    project = bake()
+@EACH
+def test_actions_exist_are_pinned_and_get_inputs_that_they_have(cloud: str, bake) -> None:
+    project = bake(cloud=cloud)
     check_uses(project.folder)
     for path in (project.folder / ".github").rglob("*.yml"):
         for used in re.findall(r"\buses: (.*)", path.read_text()):
@@ -245,34 +280,36 @@ def test_permission_to_ask_for_identity_needs_the_callers_too() -> None:
     assert identity_jobs(files, "b.yml") == {"own": "", "inner": ""}
 
 
+def run_step(step: Mapping[str, Any], folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs the shell lines of a step in a folder as GitHub does; `launch` and `models` print their arguments."""
+    (folder / "step.sh").write_text(step["run"])
+    for name in ("launch", "models"):
+        program = folder / ".venv/bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(
+            '#!/bin/bash\nprintf "<%s>" "$@"\nif [[ $* == *wrong* ]]; then echo; echo "100% wrong."; exit 1; fi\n'
+        )
+        program.chmod(0o755)
+    given = dict.fromkeys(step["env"], "") | env
+    given |= {"RUNNER_TEMP": str(folder), "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
+    given |= {"GITHUB_OUTPUT": str(folder / "outputs")}
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "step.sh"],
+        check=False,
+        cwd=folder,
+        env=clean_env(**given),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 @pytest.fixture
 def launch_step(bake, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the shell lines of the step Launch as GitHub does, with a launch that prints its arguments."""
+    """Runs the step Launch."""
     train = yaml.safe_load(bake().read(".github/workflows/train.yml"))
     [step] = [step for step in train["jobs"]["launch"]["steps"] if step.get("name") == "Launch"]
-    (tmp_path / "step.sh").write_text(step["run"])
-    program = tmp_path / ".venv/bin/launch"
-    program.parent.mkdir(parents=True)
-    program.write_text(
-        '#!/bin/bash\nprintf "<%s>" "$@"\nif [[ $* == *wrong* ]]; then echo; echo "100% wrong."; exit 1; fi\n'
-    )
-    program.chmod(0o755)
-
-    def run(**inputs: str) -> subprocess.CompletedProcess[str]:
-        env = dict.fromkeys(step["env"], "") | {"IMAGE": "image@digest"} | inputs
-        env |= {"RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
-        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "step.sh"]
-        return subprocess.run(
-            command,
-            check=False,
-            cwd=tmp_path,
-            env=clean_env(**env),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    return run
+    return lambda **inputs: run_step(step, tmp_path, **{"IMAGE": "image@digest", **inputs})
 
 
 FIXED = "<cloud=vertex><cloud.image=image@digest><cloud.one_per_branch=true>"
@@ -314,3 +351,123 @@ def test_a_refused_launch_is_red_and_says_why(
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == f"::error title=The launch failed::{sentence.replace('%', '%25')}"
     assert sentence in (tmp_path / "summary.md").read_text()
+
+
+@pytest.fixture
+def predict_step(bake, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Runs the shell lines that launch the nightly predictions, with a launch that prints its arguments."""
+    job = yaml.safe_load(bake().read(".github/workflows/predict.yml"))["jobs"]["predict"]
+    (step,) = [step for step in job["steps"] if "env" in step]
+    return lambda model: run_step(
+        step, tmp_path, IMAGE="image:main", MODEL=model, INPUT="gs://b/in", OUTPUT="gs://b/out"
+    )
+
+
+def test_each_night_what_has_come_in_is_predicted_once(predict_step) -> None:
+    done = predict_step("digits@champion; touch pwned")
+    given = "<model=digits@champion; touch pwned><input=gs://b/in><output=gs://b/out><once=true>"
+    assert (
+        done.stdout
+        == f"<job=predict>{given}<cloud=vertex><cloud.image=image:main><cloud.one_per_branch=true>"
+    )
+
+
+def test_a_night_whose_launch_is_refused_is_red_and_says_why(predict_step, tmp_path: Path) -> None:
+    done = predict_step("wrong")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "::error title=Nothing was launched::100%25 wrong."
+    assert "100% wrong." in (tmp_path / "summary.md").read_text()
+
+
+def test_nothing_is_predicted_before_all_that_it_needs_is_set(workflows) -> None:
+    predict = workflows["predict.yml"]
+    assert set(triggers(predict)) == {"schedule", "workflow_dispatch"}
+    schedule: Any = triggers(predict)["schedule"]
+    ((minute, hour, *rest),) = [entry["cron"].split() for entry in schedule]
+    assert rest == ["*", "*", "*"]
+    assert hour.isdigit()
+    assert int(minute) not in (0, 15, 30, 45)
+    for name in ("CLOUD_IMAGE", "PREDICT_MODEL", "PREDICT_INPUT", "PREDICT_OUTPUT"):
+        assert f"vars.{name} != ''" in predict["jobs"]["predict"]["if"]
+        assert f"vars.{name} == ''" in predict["jobs"]["unprepared"]["if"]
+    assert "github.event_name == 'workflow_dispatch'" in predict["jobs"]["unprepared"]["if"]
+    assert "||" not in predict["jobs"]["predict"]["if"]
+    assert predict["concurrency"] == {"group": "predict", "cancel-in-progress": False}
+
+
+@pytest.fixture
+def promote_step(bake, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the shell lines that promote a version and let it answer."""
+    job = yaml.safe_load(bake().read(".github/workflows/serve.yml"))["jobs"]["promote"]
+    (step,) = [step for step in job["steps"] if "env" in step]
+    return lambda **env: run_step(step, tmp_path, IMAGE="host/serve@sha256:1", **env)
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({}, "<promote><bucket:digits@v3; touch pwned>"),
+        (
+            {"FORCE": "the data was stale"},
+            "<promote><bucket:digits@v3; touch pwned><force=the data was stale>",
+        ),
+        (
+            {"SERVE_TO": "cloudrun until=2026-12-31 max=2"},
+            (
+                "<promote><bucket:digits@v3; touch pwned>"
+                "<deploy><bucket:digits@v3; touch pwned><to=cloudrun><until=2026-12-31><max=2><image=host/serve@sha256:1>"
+            ),
+        ),
+    ],
+)
+def test_a_version_is_promoted_and_answers_where_the_variable_says(
+    env: dict[str, str], said: str, promote_step, tmp_path: Path
+) -> None:
+    done = promote_step(MODEL="digits@v3; touch pwned", **env)
+    assert (done.returncode, done.stdout) == (0, said)
+    assert said in (tmp_path / "summary.md").read_text()
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_what_is_not_promoted_does_not_answer_anywhere_either(promote_step, tmp_path: Path) -> None:
+    done = promote_step(MODEL="wrong", SERVE_TO="cloudrun")
+    assert done.returncode == 1
+    assert "<deploy>" not in done.stdout
+    assert done.stdout.splitlines()[-1] == "::error title=It did not get through::100%25 wrong."
+    assert "100% wrong." in (tmp_path / "summary.md").read_text()
+
+
+def test_a_champion_that_does_not_answer_where_it_should_is_told_as_such(
+    promote_step, tmp_path: Path
+) -> None:
+    done = promote_step(MODEL="digits@v3", SERVE_TO="cloudrun until=wrong")
+    assert done.returncode == 1
+    assert "### digits@v3 is the champion, and does not answer there" in (tmp_path / "summary.md").read_text()
+    assert done.stdout.splitlines()[-1] == "::error title=It did not get through::100%25 wrong."
+
+
+def test_the_reviewer_of_a_promotion_sees_which_image_it_is(bake, tmp_path: Path) -> None:
+    serve = yaml.safe_load(bake().read(".github/workflows/serve.yml"))["jobs"]
+    (step,) = [step for step in serve["image"]["steps"] if "env" in step]
+    done = run_step(step, tmp_path, MODEL="digits@v3")
+    assert done.returncode == 0
+    made = "<image><bucket:digits@v3><push=true>"
+    assert (tmp_path / "outputs").read_text() == f"image={made}\n"
+    assert f"digits@v3 is served by `{made}`." in (tmp_path / "summary.md").read_text()
+    assert run_step(step, tmp_path, MODEL="wrong@v1").returncode == 1
+    for alias in ("digits", "digits@champion", "digits@v3; rm"):
+        done = run_step(step, tmp_path, MODEL=alias)
+        assert (done.returncode, "<image>" in done.stdout) == (1, False)
+        assert f"{alias} is no version; give one such as digits@v3." in done.stdout
+    (tmp_path / "summary.md").unlink()
+    assert run_step(step, tmp_path, MODEL="digits@v3", FORCE="stale data").returncode == 0
+    assert "It is taken though it may be worse: stale data" in (tmp_path / "summary.md").read_text()
+    assert serve["promote"]["needs"] == "image"
+
+
+@pytest.mark.parametrize(("name", "launching"), [("train.yml", "launch"), ("predict.yml", "predict")])
+def test_a_launch_that_died_half_way_is_followed_by_the_janitor(name: str, launching: str, workflows) -> None:
+    tidy = workflows[name]["jobs"]["tidy"]
+    assert (tidy["needs"], tidy["uses"]) == (launching, "./.github/workflows/janitor.yml")
+    for result in ("failure", "cancelled"):
+        assert f"needs.{launching}.result == '{result}'" in tidy["if"]

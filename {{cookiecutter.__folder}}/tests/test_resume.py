@@ -201,3 +201,10 @@ def test_weights_of_another_model_are_refused(small_config, run_folder):
 def test_two_processes_cannot_train_the_same_run(run_folder):
     with run_folder().locked(), pytest.raises(UserError, match=f"by process {os.getpid()}"):
         run_folder().locked().__enter__()
+
+
+def test_a_run_that_has_been_trained_for_as_long_is_not_gone_on_with(small_config, run_folder):
+    train(small_config(), run_folder(), ALONE)
+    with pytest.raises(UserError, match=r"restore\.from=test was trained for 3 epochs"):
+        train(small_config("run.id=on", "restore.from=test"), run_folder("on"), ALONE)
+    assert not run_folder("on").weights.exists()

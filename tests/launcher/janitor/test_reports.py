@@ -67,6 +67,14 @@ def test_what_is_of_no_commit_gets_no_status(values, cloud, keep, sweep_up):
     assert (len(said), troubles, hub.statuses) == (1, [], [])
 
 
+def test_predictions_have_a_status_of_their_own_beside_that_of_the_training(cloud, keep, sweep_up):
+    keep("a", 3, commit=COMMIT, kind="predict", reserved=False)
+    cloud.statuses = [job("a", State.failed, hours_ago=3)]
+    hub = Hub()
+    sweep_up(hub)
+    assert (hub.contexts, [state for _, state, _ in hub.statuses]) == ({"predict"}, ["failure"])
+
+
 def test_runs_of_long_ago_are_left_alone(cloud, keep, sweep_up, home):
     keep("a", 24 * 40, commit=COMMIT, reserved=False)
     calls = len(cloud.calls)

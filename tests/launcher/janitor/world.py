@@ -55,11 +55,15 @@ class Hub(GitHub):
         super().__init__("owner/name", "token")
         self.trouble: Exception | None = None
         self.statuses: list[tuple[str, str, str]] = []
+        self.contexts: set[str] = set()
         self.comments: dict[str, tuple[int, str]] = {}
 
-    def set_status(self, commit: str, state: str, description: str, url: str = "") -> None:
+    def set_status(
+        self, commit: str, state: str, description: str, url: str = "", context: str = "train"
+    ) -> None:
         if self.trouble:
             raise self.trouble
+        self.contexts.add(context)
         self.statuses.append((commit, state, description))
 
     def comment(self, number: int, marker: str, body: str) -> bool:

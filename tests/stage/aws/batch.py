@@ -11,11 +11,11 @@ from stage.aws.batch_jobs import EXITED, BatchJob
 from stage.aws.batch_listing import matches
 from stage.aws.batch_places import Places
 from stage.aws.batch_rules import check_submit, check_tags, refusal
-from stage.aws.clock import Clock, Deadline
 from stage.aws.errors import AwsError
 from stage.aws.people import ACCOUNT, role_of, trusts
 from stage.aws.quotas import Quotas
 from stage.aws.server import Call
+from stage.clock import Clock, Deadline
 
 # Jobs that have ended stay listed for so long. Days, it is said; how many is not known: the worse.
 KEPT = 86400

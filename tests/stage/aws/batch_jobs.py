@@ -13,8 +13,8 @@ from typing import Any
 
 from stage.aws.batch_retries import again
 from stage.aws.batch_rules import resources
-from stage.aws.clock import Clock, Deadline
 from stage.aws.people import ACCOUNT
+from stage.clock import Clock, Deadline
 
 GRACE = 30  # seconds between SIGTERM and SIGKILL: job_timeouts.html
 SCHEDULING = 1  # from SUBMITTED to RUNNABLE; how long it takes is not documented

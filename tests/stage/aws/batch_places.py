@@ -11,9 +11,9 @@ from typing import Any
 
 from stage.aws.batch_environment_rules import allowed, check_environment, fault
 from stage.aws.batch_rules import check_name, check_tags, refusal
-from stage.aws.clock import Clock, Deadline
 from stage.aws.people import ACCOUNT
 from stage.aws.server import Call
+from stage.clock import Clock, Deadline
 
 SETTLING = 30  # seconds from CREATING or UPDATING to VALID or INVALID; not documented
 # What the service ends by itself; of any other reason nothing is said:

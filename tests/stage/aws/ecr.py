@@ -7,13 +7,9 @@ question only, whether it may begin: the bytes go to the registry of this machin
 
 import http.client
 import json
-import os
 import re
-import select
-import socket
 import ssl
 import subprocess
-import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +23,7 @@ from stage.aws.errors import AwsError
 from stage.aws.people import ACCOUNT
 from stage.aws.world import World
 from stage.rest import serving
+from stage.tunnel import lead_through
 
 PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<reference>[^/]+)/?")
 RIGHTS = {
@@ -62,7 +59,7 @@ class Registry:
         return {
             "HTTPS_PROXY": self.url,
             "REQUESTS_CA_BUNDLE": str(self.certificates),
-            "STAGE_ECR": f"{host_of(self.world)}={self.host}",
+            "STAGE_IMAGES": f"{host_of(self.world)}={self.host}",
         }
 
 
@@ -113,7 +110,7 @@ def _proxy(world: World, host: str, certificate: Path) -> type[BaseHTTPRequestHa
             """Speaks as ECR from here on; whatever else is asked for is led through."""
             name, _, port = self.path.partition(":")
             if name != ecr:
-                _lead_through(self, name, int(port))
+                lead_through(self, name, int(port))
                 return
             self.send_response(200)
             self.end_headers()
@@ -188,32 +185,3 @@ def _passed_on(host: str, method: str, path: str, headers: Any) -> Answer:
         )
     finally:
         connection.close()
-
-
-def _lead_through(handler: BaseHTTPRequestHandler, name: str, port: int) -> None:
-    """Hands bytes to another host and back, by the proxy that this machine goes through, if any."""
-    upstream = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or ""
-    parts = urllib.parse.urlsplit(upstream)
-    try:
-        if parts.hostname:
-            other = socket.create_connection((parts.hostname, parts.port or 80), 60)
-            other.sendall(f"CONNECT {name}:{port} HTTP/1.1\r\nHost: {name}:{port}\r\n\r\n".encode())
-        else:
-            other = socket.create_connection((name, port), 60)
-            handler.send_response(200)
-            handler.end_headers()
-    except OSError:
-        handler.send_error(502)
-        return
-    handler.close_connection = True
-    with other:
-        ends = {handler.connection: other, other: handler.connection}
-        while True:
-            ready = select.select(list(ends), [], [], 600)[0]
-            for source in ready:
-                data = source.recv(65536)
-                if not data:
-                    return
-                ends[source].sendall(data)
-            if not ready:
-                return

@@ -5,9 +5,9 @@ import secrets
 from contextlib import suppress
 from typing import Any
 
-from stage.aws.clock import Clock
 from stage.aws.people import ACCOUNT, Session
 from stage.aws.server import Call
+from stage.clock import Clock
 
 
 class Logins:

@@ -30,6 +30,24 @@ def found(image: str, region: str) -> bool:
     )
 
 
+OCI = "application/vnd.oci.image.manifest.v1+json"
+DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def kind(image: str, region: str) -> str:
+    """The media type of an image's manifest; "" of one that is not there."""
+    parts = NAME.fullmatch(image)
+    if not parts:
+        return ""
+    there = ecr_backends[ACCOUNT][region].repositories.get(parts["repository"])
+    for one in there.images if there else []:
+        if parts["digest"] == one.get_image_digest() or (
+            not parts["digest"] and parts["tag"] in one.image_tags
+        ):
+            return one.image_manifest_media_type or ""
+    return ""
+
+
 def put(
     repository: str, region: str, manifest: dict[str, Any] | None = None, digest: str = "", tag: str = "main"
 ) -> str:
@@ -42,16 +60,15 @@ def put(
     registry = ecr_backends[ACCOUNT][region]
     if repository not in registry.repositories:
         registry.create_repository(repository, None, {}, {}, "MUTABLE", [])
-    kind = "application/vnd.oci.image.manifest.v1+json"
     usual = {
         "schemaVersion": 2,
-        "mediaType": kind,
+        "mediaType": DOCKER,
         "config": {"digest": "sha256:" + "0" * 64, "size": 2},
         "layers": [],
     }
     text = json.dumps(manifest or usual | {"annotations": {"tag": tag}})
     digest = digest or "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-    media = (manifest or usual).get("mediaType", kind)
+    media = (manifest or usual).get("mediaType", DOCKER)
     if not any(
         one.get_image_digest() == digest and tag in one.image_tags
         for one in registry.repositories[repository].images

@@ -11,8 +11,8 @@ from typing import Any
 from moto.iam.models import iam_backends
 
 from stage.aws import policies
-from stage.aws.clock import Clock
 from stage.aws.errors import AwsError
+from stage.clock import Clock
 
 ACCOUNT = "123456789012"  # moto's
 ADMIN = f"arn:aws:iam::{ACCOUNT}:user/admin"

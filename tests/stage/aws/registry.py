@@ -1,5 +1,6 @@
 """A registry on this machine that holds the bytes of ECR: what is pushed to it, ECR knows."""
 
+import hashlib
 import json
 import urllib.error
 import urllib.request
@@ -14,7 +15,13 @@ from stage.aws.server import Call
 from stage.aws.world import World
 from stage.registry import manifest
 
-PULLING = ("CreateTrainingJob", "CreateHyperParameterTuningJob", "SubmitJob")
+PULLING = (
+    "CreateTrainingJob",
+    "CreateHyperParameterTuningJob",
+    "SubmitJob",
+    "CreateModel",
+    "CreateModelPackage",
+)
 
 
 class Mirror:
@@ -56,6 +63,19 @@ class Mirror:
     def pull(self, image: str) -> str:
         """Fetches an image of ECR; gives the name that the engine knows it by."""
         name = image.replace(self.ecr, self.host)
+        self._take(image)
         if problem := containers.pull(name):
             raise AssertionError(f"{name} cannot be pulled: {problem}")
         return name
+
+    def _take(self, image: str) -> None:
+        """Has the registry know a manifest that was put into ECR only; its layers are here already."""
+        repository, _, digest = image.removeprefix(f"{self.ecr}/").partition("@")
+        known = ecr_backends[ACCOUNT][self.world.region].repositories.get(repository)
+        for one in known.images if known and digest else []:
+            text = one.image_manifest.encode()
+            if digest == one.get_image_digest() == f"sha256:{hashlib.sha256(text).hexdigest()}":
+                url = f"http://{self.host}/v2/{repository}/manifests/{digest}"
+                kind = {"Content-Type": one.image_manifest_media_type or ""}
+                request = urllib.request.Request(url, text, kind, method="PUT")
+                urllib.request.urlopen(request, timeout=30).close()

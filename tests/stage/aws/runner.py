@@ -5,9 +5,7 @@ SageMaker: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-train
 """
 
 import contextlib
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,10 @@ from stage.aws.registry import Mirror
 from stage.aws.training import TrainingJob
 from stage.aws.world import World
 from stage.containers import Container
+from stage.tending import Attempt, Tending
 
 
-class Running:
+class Running(Attempt):
     """The containers of one attempt of a job.
 
     Attributes:
@@ -32,47 +31,22 @@ class Running:
     def __init__(
         self, job: TrainingJob | BatchJob, started: list[tuple[str, Container]], logs: bool, folder: Path
     ) -> None:
-        self.job, self.started, self.logs, self.folder = job, started, logs, folder
-        self.signalled = False
-        self.readers: list[threading.Thread] = []
-
-    def codes(self) -> list[int | None]:
-        return [container.process.poll() for _, container in self.started]
-
-    def remove(self) -> None:
-        for _, container in self.started:
-            container.remove()
-        for reader in self.readers:
-            reader.join(30)
+        super().__init__(started)
+        self.job, self.logs, self.folder, self.signalled = job, logs, folder, False
 
 
-class Runner:
-    """Runs what is submitted, while its block lasts; the world's time passes as this machine's does, times `speed`.
+class Runner(Tending):
+    """Runs what is submitted.
 
     Attributes:
-        capacity: while it is cleared, nothing starts.
         platform: environment of every container beside the job's own.
     """
 
     def __init__(
         self, world: World, mirror: Mirror, folder: Path, platform: dict[str, str], speed: float
     ) -> None:
-        self.world, self.mirror, self.folder, self.platform, self.speed = (
-            world,
-            mirror,
-            folder,
-            platform,
-            speed,
-        )
-        self.stage = f"aws-{folder.name}-{time.monotonic_ns() % 10**6}"
-        self.capacity = threading.Event()
-        self.capacity.set()
-        self.keys = Keys(world)
-        self.running: dict[str, Running] = {}
-        self.faults: list[BaseException] = []
-        self._over = threading.Event()
-        self._then = time.monotonic()
-        self._thread = threading.Thread(target=self._tend, daemon=True)
+        super().__init__(world, f"aws-{folder.name}", speed)
+        self.mirror, self.folder, self.platform, self.keys = mirror, folder, platform, Keys(world)
 
     # A test's hands
 
@@ -88,61 +62,22 @@ class Runner:
             for _, container in running.started:
                 container.stop(notice)
         with self.world.clock.lock:
-            for _, container in running.started:
-                container.kill()
+            running.kill()
             running.remove()
             if isinstance(running.job, TrainingJob):
                 self.world.sagemaker.interrupt(name)
             else:
                 self.world.batch.lose_host(running.job.id)
 
-    def wait(self, name: str, seconds: float = 3000) -> TrainingJob | BatchJob:
-        """Waits until a job is over; raises AssertionError with its last lines where it is not."""
-        self.until(lambda: self._job(name).over, name, seconds)
-        return self._job(name)
-
-    def until_line(self, name: str, text: str, seconds: float = 1800) -> None:
-        """Waits until a job has printed a line with a text."""
-        self.until(lambda: any(text in line for line in self._job(name).lines), name, seconds)
-
-    def until(self, done: Callable[[], bool], name: str, seconds: float = 1800) -> None:
-        """Waits until something has come about; raises AssertionError with a job's last lines where it has not."""
-        end = time.monotonic() + seconds
-        while not done():
-            if self.faults:
-                raise AssertionError("The stage's own fault") from self.faults[0]
-            if time.monotonic() > end:
-                raise AssertionError("\n".join([f"{name} is not there", *self._job(name).lines[-40:]]))
-            time.sleep(0.1)
-
-    def _job(self, name: str) -> TrainingJob | BatchJob:
+    def job(self, name: str) -> TrainingJob | BatchJob:
         found = [job for (_, known), job in self.world.sagemaker.jobs.items() if known == name]
         return found[0] if found else self.world.batch.job(name)
 
     # The service's
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        self._over.set()
-        self._thread.join()
-        for running in self.running.values():
-            running.remove()
-        containers.cleanup(self.stage)
-
-    def _tend(self) -> None:
-        while not self._over.wait(0.1):
-            try:
-                with self.world.clock.lock:
-                    now = time.monotonic()
-                    self.world.pass_time((now - self._then) * self.speed)
-                    self._then = now
-                    self._trainings()
-                    self._batch()
-            except BaseException as error:  # noqa: BLE001
-                self.faults.append(error)
-                return
+    def look_around(self) -> None:
+        self._trainings()
+        self._batch()
 
     def _trainings(self) -> None:
         world = self.world.sagemaker
@@ -173,11 +108,7 @@ class Runner:
 
     def _watch(self, name: str, running: Running) -> None:
         self.running[name] = running
-        for node, container in running.started:
-            for stream in (container.process.stdout, container.process.stderr):
-                reader = threading.Thread(target=self._read, args=(running, node, stream), daemon=True)
-                reader.start()
-                running.readers.append(reader)
+        running.read(lambda node, stream: self._read(running, node, stream))
 
     def _read(self, running: Running, node: str, stream: Any) -> None:
         job = running.job
@@ -195,8 +126,7 @@ class Runner:
         """Signals, kills or ends the containers of an attempt, as the job's state wants it."""
         codes = running.codes()
         if over:
-            for _, container in running.started:
-                container.kill()
+            running.kill()
         elif all(code is not None for code in codes) or any(codes):
             # One node that fails ends the others': the training job has one state.
             self._finish(running, name, max((code for code in codes if code), default=0))
@@ -213,8 +143,7 @@ class Runner:
     def _finish(self, running: Running, name: str, code: int) -> None:
         job = running.job
         killed = any(containers.inspect(one.name)["State"]["OOMKilled"] for _, one in running.started)
-        for reader in running.readers:
-            reader.join(30)
+        running.end_of_lines()
         if isinstance(job, TrainingJob):
             said = running.folder / "output/failure"
             self.world.sagemaker.finish(name, code, said.read_text(errors="replace") if said.exists() else "")

@@ -1,13 +1,15 @@
-"""A strict stand-in for SageMaker's training and tuning jobs."""
+"""A strict stand-in for SageMaker: its training and tuning jobs, and what `endpoints` and `packages` have besides."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from stage.aws import journal, search
-from stage.aws.clock import Clock, Deadline
+from stage.aws.endpoint_kinds import Kept
+from stage.aws.endpoints import Endpoints
 from stage.aws.errors import AwsError
 from stage.aws.listing import listed, page
+from stage.aws.packages import Packages
 from stage.aws.people import ACCOUNT
 from stage.aws.quotas import Quotas
 from stage.aws.server import Call
@@ -15,6 +17,7 @@ from stage.aws.training import TrainingJob
 from stage.aws.training_rules import check_job, check_quota, check_rights, check_tags, invalid
 from stage.aws.tuning import TuningJob
 from stage.aws.tuning_rules import check_tuning, definition_of
+from stage.clock import Clock, Deadline
 
 # Seconds after which Search knows of a change. That it is eventually consistent is documented, how long is not.
 INDEX_LAG = 30
@@ -25,12 +28,14 @@ class SageMaker:
 
     Attributes:
         jobs, tunings: (region, name) -> job, oldest first; their names are taken for ever.
+        endpoints, packages: what answers, and the registry of models.
     """
 
     def __init__(self, clock: Clock, quotas: Quotas) -> None:
         self._clock, self._quotas = clock, quotas
         self.jobs: dict[tuple[str, str], TrainingJob] = {}
         self.tunings: dict[tuple[str, str], TuningJob] = {}
+        self.endpoints, self.packages = Endpoints(clock), Packages(clock)
         clock.watch(self._deadlines)
 
     # A test's hands
@@ -114,7 +119,11 @@ class SageMaker:
     # The service
 
     def __call__(self, call: Call) -> dict[str, Any]:
-        handle = getattr(self, f"_{_snake(call.operation)}", None)
+        handle = (
+            self.endpoints.handler(call.operation)
+            or self.packages.handler(call.operation)
+            or getattr(self, f"_{_snake(call.operation)}", None)
+        )
         if handle is None:
             raise AwsError("NotImplemented", f"{call.operation} is not part of the stand-in.", 501)
         return handle(call)
@@ -207,9 +216,16 @@ class SageMaker:
         shown, more = page(self._tagged(call, "ListTags").tag_list(), call.given, 50)
         return {"Tags": shown} | more
 
-    def _tagged(self, call: Call, operation: str) -> TrainingJob | TuningJob:
+    def _delete_tags(self, call: Call) -> dict[str, Any]:
+        job = self._tagged(call, "DeleteTags")
+        job.tags = {key: one for key, one in job.tags.items() if key not in call.given["TagKeys"]}
+        job.touched()
+        return {}
+
+    def _tagged(self, call: Call, operation: str) -> TrainingJob | TuningJob | Kept:
         arn = call.given["ResourceArn"]
-        known = [*self.jobs.values(), *self.tunings.values()]
+        known: list[TrainingJob | TuningJob | Kept] = [*self.jobs.values(), *self.tunings.values()]
+        known += [*self.endpoints.everything(), *self.packages.everything()]
         job = next((one for one in known if one.arn == arn), None)
         context = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in call.given.get("Tags", [])}
         call.require(f"sagemaker:{operation}", arn, **context, **_tag_context(job))
@@ -266,7 +282,7 @@ class SageMaker:
         return {"TrainingJobSummaries": shown} | more
 
 
-def _tag_context(job: TrainingJob | TuningJob | None) -> dict[str, str]:
+def _tag_context(job: TrainingJob | TuningJob | Kept | None) -> dict[str, str]:
     tags = job.tags if job else {}
     return {
         f"{service}:ResourceTag/{key}": value

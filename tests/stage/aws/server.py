@@ -16,11 +16,11 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 
 from stage.aws import authority, wire
-from stage.aws.clock import Clock
 from stage.aws.errors import AwsError
 from stage.aws.people import People, Session
 from stage.aws.shapes import check, check_answer
 from stage.aws.wire import Raw, Reply
+from stage.clock import Clock
 from stage.rest import LostAnswerError
 
 
@@ -76,6 +76,7 @@ class Server:
     Args:
         own: the stand-ins by service, or by service:operation; moto answers for the others.
         before: called with each call before it is answered.
+        runtime: asks SageMaker's endpoints, which sign as SageMaker itself does and have bodies of any kind.
         broken: faults of the stage itself.
     """
 
@@ -87,6 +88,7 @@ class Server:
     asked: list[Call] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     extra: dict[str, Callable[[Raw], Reply]] = field(default_factory=dict)
+    runtime: Callable[[Call, Raw], Reply] | None = None
     _faults: list[Fault] = field(default_factory=list)
     _moto: Any = field(default_factory=lambda: DomainDispatcherApplication(create_backend_app))
 
@@ -153,6 +155,8 @@ class Server:
         unsigned = service == "sts" and raw.form.get("Action") == "AssumeRoleWithWebIdentity"
         session = None if unsigned else self.people.asking(raw.headers, service)
         target = raw.headers.get("x-amz-target", "").rpartition(".")[2]
+        if service == "sagemaker" and not target and session:
+            return self._invoke(Call(service, "InvokeEndpoint", region, {}, session, self.people), raw)
         mine = self.own.get(service) or self.own.get(f"{service}:{target}")
         if mine:
             return self._mine(mine, service, region, raw, session, name)
@@ -163,6 +167,14 @@ class Server:
         authority.require(self.people, session, asked, region)
         self.before(call)
         reply = self._pass_on(environ, raw)
+        if fault:
+            raise LostAnswerError
+        return reply
+
+    def _invoke(self, call: Call, raw: Raw) -> Reply:
+        fault = self._record(call)
+        assert self.runtime
+        reply = self.runtime(call, raw)
         if fault:
             raise LostAnswerError
         return reply

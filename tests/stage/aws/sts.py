@@ -9,11 +9,11 @@ from typing import Any
 from moto.iam.models import iam_backends
 
 from stage.aws import policies
-from stage.aws.clock import Clock
 from stage.aws.errors import AwsError
 from stage.aws.people import ACCOUNT, People, document, role_of
 from stage.aws.server import Call
-from stage.aws.tokens import Issuer
+from stage.clock import Clock
+from stage.tokens import Issuer
 
 # The claims of GitHub's tokens that trust policies can name beside aud, sub, amr; of a key that is not among them no
 # condition ever holds: https://aws.amazon.com/about-aws/whats-new/2026/01/aws-sts-supports-validation-identity-provider-claims

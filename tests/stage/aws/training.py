@@ -8,9 +8,9 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from stage.aws.clock import Clock, Deadline
 from stage.aws.people import ACCOUNT
 from stage.aws.training_rules import DAY
+from stage.clock import Clock, Deadline
 
 GRACE = 120  # seconds between SIGTERM and SIGKILL: API_StopTrainingJob.html
 NOTICING = 60  # from a lost machine to the next start; how long it takes is not documented

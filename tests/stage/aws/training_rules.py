@@ -49,7 +49,7 @@ def check_job(call: Call, definition: dict[str, Any]) -> None:
         raise AwsError("ResourceLimitExceeded", text)
     _check_times(definition)
     _check_algorithm(definition["AlgorithmSpecification"], call.region)
-    _check_role(definition["RoleArn"])
+    check_role(definition["RoleArn"])
     if not definition["OutputDataConfig"]["S3OutputPath"].startswith(("s3://", "https://")):
         raise invalid("OutputDataConfig.S3OutputPath must be an S3 URI.")
 
@@ -85,7 +85,8 @@ def _check_algorithm(algorithm: dict[str, Any], region: str) -> None:
         raise invalid(f"Cannot find the requested image: {image}")
 
 
-def _check_role(arn: str) -> None:
+def check_role(arn: str) -> None:
+    """Refuses a role that is not there, or that SageMaker may not take on."""
     # Reports tell of this refusal (https://github.com/bentoml/BentoML/issues/892), older ones of a job that fails with it.
     role = role_of(arn)
     if role is None or not trusts(role, "sagemaker.amazonaws.com"):

@@ -11,8 +11,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from stage.aws.clock import Clock, Deadline
 from stage.aws.training import TrainingJob
+from stage.clock import Clock, Deadline
 
 FAILURES = 5  # without any success: https://github.com/aws/amazon-sagemaker-examples/issues/2436
 COUNTED = {

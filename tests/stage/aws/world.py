@@ -15,15 +15,16 @@ from moto.iam.models import SERVICE_NAME_CONVERSION
 from stage.aws import images, journal
 from stage.aws.batch import Batch
 from stage.aws.batch_formation import leads_to
-from stage.aws.clock import Clock
 from stage.aws.ecr_logins import Logins
+from stage.aws.endpoint_runtime import Runtime
 from stage.aws.people import ACCOUNT, People, Session
 from stage.aws.quotas import Quotas
 from stage.aws.sagemaker import SageMaker
 from stage.aws.server import Call, Server, serving
 from stage.aws.shapes import check, model
 from stage.aws.sts import Sts
-from stage.aws.tokens import Issuer
+from stage.clock import Clock
+from stage.tokens import Issuer
 
 REGION = "us-east-1"
 _one = threading.Lock()  # moto keeps its state in the process
@@ -60,7 +61,8 @@ class World:
             "servicequotas": self.quotas,
             "sts": Sts(self.clock, self.people, self.github),
         }
-        self.server = Server(self.clock, self.people, region, own)
+        runtime = Runtime(self.sagemaker.endpoints)
+        self.server = Server(self.clock, self.people, region, own, runtime=runtime)
         self.url = ""
 
     @property

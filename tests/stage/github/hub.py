@@ -1,6 +1,6 @@
 """GitHub, as far as a repository's workflows go: which of them an event starts, and then act to run them.
 
-The workflows are taken unmodified from what was committed. `actions/checkout` is act's own; every other action from
+The workflows are taken unmodified from what was committed, but for one key that act does not know. Every action from
 outside is a stand-in in `actions/`, which has the same inputs and outputs as the real one.
 """
 
@@ -32,6 +32,7 @@ from stage.github.workflows import (
     token_permissions,
     triggers,
     used_actions,
+    without_deployment,
 )
 
 __all__ = ["GitHub", "WorkflowRun", "github"]
@@ -185,6 +186,17 @@ class GitHub:
         given = check_inputs(events["workflow_dispatch"].get("inputs") or {}, inputs or {})
         return self._run("workflow_dispatch", workflow, {"ref": f"refs/heads/{branch}", "inputs": given})
 
+    @contextmanager
+    def claiming(self, **claims: str) -> Iterator[None]:
+        """Has identity tokens say something else while the block lasts, as those of another repository do."""
+        own = self.id_token
+        assert own is not None
+        self.id_token = lambda **usual: own(**usual | claims)
+        try:
+            yield
+        finally:
+            self.id_token = own
+
     # How they run
 
     def _run(
@@ -203,6 +215,8 @@ class GitHub:
         }
         path = self.folder / f"event-{self._runs}.json"
         path.write_text(json.dumps({**payload, "repository": repository}))
+        for file in self._files():
+            file.write_text(without_deployment(file.read_text()))
         log = self.folder / f"act-{self._runs}.jsonl"
         permissions = token_permissions(self._workflows(), workflow)
         if not trusted:
@@ -277,8 +291,10 @@ class GitHub:
         return done.returncode == 0
 
     def _workflows(self) -> dict[str, Mapping[Any, Any]]:
-        files = sorted((self.checkout / ".github/workflows").glob("*.y*ml"))
-        return {path.name: yaml.safe_load(path.read_text()) for path in files}
+        return {path.name: yaml.safe_load(path.read_text()) for path in self._files()}
+
+    def _files(self) -> list[Path]:
+        return sorted((self.checkout / ".github/workflows").glob("*.y*ml"))
 
     def _fetch(self, branch: str, keep: bool = True) -> str:
         """Takes over a branch of the project and checks it out; gives its newest commit."""

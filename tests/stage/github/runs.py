@@ -1,8 +1,11 @@
 """One run of a workflow: act, and what has become of it, read from what act printed."""
 
+import fcntl
 import json
+import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +36,29 @@ class WorkflowRun:
     def succeeded(self) -> bool:
         return "failure" not in self.jobs.values()
 
+    @property
+    def ran(self) -> dict[str, str]:
+        """The jobs that were not skipped."""
+        return {name: result for name, result in self.jobs.items() if result != "skipped"}
+
+    @property
+    def table(self) -> dict[str, str]:
+        """What the table of the summary page says of the training."""
+        return dict(re.findall(r"^\| (\w+) \| (.+) \|$", self.summary, re.MULTILINE))
+
 
 def run_act(command: list[str], folder: Path, output: IO[bytes]) -> int:
-    """Runs act in a folder to its end, and gives its exit status."""
+    """Runs act in a folder to its end, and gives its exit status.
+
+    One at a time on a machine: act calls its containers by nothing but the names of workflow and job, and removes what
+    has the same name.
+    """
+    with Path(tempfile.gettempdir(), "stage-act.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _run_act(command, folder, output)
+
+
+def _run_act(command: list[str], folder: Path, output: IO[bytes]) -> int:
     process = subprocess.Popen(
         command,
         cwd=folder,

@@ -13,6 +13,8 @@ ACTIONS = Path(__file__).parent.parent / "actions"
 SKIP = ("[skip ci]", "[ci skip]", "[no ci]", "[skip actions]", "[actions skip]")
 # What a workflow that names no types of pull_request is started by.
 USUAL_TYPES = ("opened", "synchronize", "reopened")
+# https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idenvironment
+OF_ENVIRONMENTS = {"name", "url", "deployment"}
 # What stands for what in a filter's pattern; everything else is meant literally.
 WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "?", "+": "+"}
 
@@ -126,6 +128,14 @@ def check_uses(folder: Path) -> None:
             raise RefusedWorkflowError(f"{uses} needs the input {', '.join(sorted(missing - given.keys()))}")
 
 
+def without_deployment(text: str) -> str:
+    """A workflow as act and actionlint read it: neither knows yet that an environment may be one where nothing is deployed.
+
+    https://github.com/nektos/act/issues/6086
+    """
+    return re.sub(r"(\benvironment: \{name: [\w-]+), deployment: (true|false)\}", r"\1}", text)
+
+
 def identity_jobs(
     workflows: Mapping[str, Mapping[Any, Any]], name: str, granted: bool = True
 ) -> dict[str, str]:
@@ -140,9 +150,17 @@ def identity_jobs(
         if str(spec.get("uses", "")).startswith("./.github/workflows/"):
             found |= identity_jobs(workflows, Path(spec["uses"]).name, allowed)
         elif allowed:
-            environment = spec.get("environment", "")
-            found[job] = environment["name"] if isinstance(environment, Mapping) else environment
+            found[job] = _environment(spec.get("environment", ""))
     return found
+
+
+def _environment(given: str | Mapping[str, Any]) -> str:
+    """The name of a job's environment, of both ways to write it."""
+    if not isinstance(given, Mapping):
+        return given
+    if unknown := given.keys() - OF_ENVIRONMENTS:
+        raise RefusedWorkflowError(f"an environment has no {', '.join(sorted(unknown))}")
+    return given["name"]
 
 
 def token_permissions(workflows: Mapping[str, Mapping[Any, Any]], name: str) -> dict[str, str]:

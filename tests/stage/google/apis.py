@@ -9,7 +9,20 @@ from collections.abc import Callable
 
 from stage.google import compute as google_compute
 from stage.google.accounts import list_accounts, make_account, make_agent
-from stage.google.jobs import cancel_batch_job, cancel_job, list_batch_jobs, list_jobs
+from stage.google.jobs import (
+    cancel_batch_job,
+    cancel_job,
+    change_endpoint,
+    delete_endpoint,
+    delete_model,
+    delete_run_service,
+    get_run_service,
+    list_batch_jobs,
+    list_jobs,
+    list_resources,
+    list_run_services,
+    undeploy_model,
+)
 from stage.google.policies import read_policy, write_policy
 from stage.google.pools import change_provider, delete_pool, make_pool, make_provider, undelete
 from stage.google.project import (
@@ -186,6 +199,7 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
     repositories = rf"{at}/locations/(?P<region>[a-z0-9-]+)/repositories"
     pools, roles = rf"{at}/locations/global/workloadIdentityPools", f"{at}/roles"
     jobs = rf"{at}/locations/us-central1/(?P<kind>customJobs|hyperparameterTuningJobs)"
+    served = rf"{at}/locations/us-central1"
     providers = rf"{pools}/(?P<pool>[^/:]+)/providers"
     accounts, account, budget = (
         f"{at}/serviceAccounts",
@@ -196,6 +210,7 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
     compute, machines = "compute.googleapis.com", f"/compute/v1/projects/{PROJECT}"
     firewalls, operation = f"{machines}/global/firewalls", f"{machines}/global/operations/operation-1"
     batch = rf"{at}/locations/(?P<region>[a-z0-9-]+)/jobs"
+    knative = rf"/apis/serving\.knative\.dev/v1/namespaces/{PROJECT}/services/{name}"
     return [
         ("GET", manager, r"/v1/projects/([^/:]+)", get_project),
         ("POST", manager, rf"/v1/projects/{name}:getIamPolicy", read_policy("project")),
@@ -261,8 +276,18 @@ def _routes() -> list[tuple[str, str, str, Handle]]:
         ("DELETE", budgets, f"{budget}/{name}", delete("budget")),
         ("GET", vertex, jobs, list_jobs),
         ("POST", vertex, f"{jobs}/{name}:cancel", cancel_job),
+        ("GET", vertex, f"{served}/(?P<kind>endpoints|models)", list_resources),
+        ("GET", vertex, f"{served}/endpoints/{name}", show("endpoints")),
+        ("PATCH", vertex, f"{served}/endpoints/{name}", change_endpoint),
+        ("POST", vertex, f"{served}/endpoints/{name}:undeployModel", undeploy_model),
+        ("DELETE", vertex, f"{served}/endpoints/{name}", delete_endpoint),
+        ("DELETE", vertex, f"{served}/models/{name}", delete_model),
+        ("GET", vertex, f"{served}/operations/{name}", lambda *_: done({})),
         ("GET", "batch.googleapis.com", batch, list_batch_jobs),
         ("POST", "batch.googleapis.com", f"{batch}/{name}:cancel", cancel_batch_job),
+        ("GET", "run.googleapis.com", f"{at}/locations/-/services", list_run_services),
+        ("GET", "us-central1-run.googleapis.com", knative, get_run_service),
+        ("DELETE", "us-central1-run.googleapis.com", knative, delete_run_service),
         ("GET", compute, f"{machines}/global/networks/{name}", google_compute.show_network),
         ("GET", compute, firewalls, google_compute.list_firewalls),
         ("POST", compute, firewalls, google_compute.make_firewall),

@@ -28,6 +28,9 @@ PERMISSIONS = {
     "zones": "get list",
 }
 KNOWN = {f"compute.{kind}.{verb}" for kind, verbs in PERMISSIONS.items() for verb in verbs.split()}
+# Of https://docs.cloud.google.com/iam/docs/roles-permissions/run and .../aiplatform
+KNOWN |= {f"run.services.{verb}" for verb in ("create", "delete", "get", "list", "update")}
+KNOWN |= {"run.operations.get", "run.operations.list", "run.routes.invoke", "aiplatform.endpoints.predict"}
 STAGES = {"ALPHA", "BETA", "GA", "DEPRECATED", "DISABLED", "EAP"}
 STARTS_WITH = re.compile(
     r'resource\.name\.extract\("(?P<before>[^"{}]*)\{[a-z_]+\}(?P<after>[^"{}]*)"\)\.startsWith\("(?P<start>[^"]+)"\)'

@@ -206,7 +206,7 @@ def _pool(pool: Any, number: int, registries: Collection[str]) -> Iterator[Viola
     image = pool.container_spec.image_uri
     if not image:
         yield "container_spec.image_uri", "is required"
-    elif not _is_image(image, registries):
+    elif not is_image(image, registries):
         yield "container_spec.image_uri", f"{image!r} is in neither Artifact Registry nor Docker Hub"
     yield from _environment(pool.container_spec.env)
     yield from _machine(pool.machine_spec)
@@ -217,7 +217,8 @@ def _pool(pool: Any, number: int, registries: Collection[str]) -> Iterator[Viola
         yield "disk_spec.boot_disk_size_gb", "100 to 64000"
 
 
-def _is_image(image: str, registries: Collection[str]) -> bool:
+def is_image(image: str, registries: Collection[str]) -> bool:
+    """Whether it names an image of Google's registries, of Docker Hub, or of one of these hosts."""
     host, _, rest = image.partition("/")
     if host in registries:
         return re.fullmatch(rf"{NAME}(/{NAME})*{TAG}", rest) is not None

@@ -56,8 +56,9 @@ def read_large(folder):
         assert torch.allclose(inputs[:, 0] * 255, targets[:, 0])
         most, total = max(most, own_memory() - before), total + float(targets.sum())
     assert total == ROWS * sum(range(PARTS))
-    # Three batches of four rows are at hand at once, as bytes and as floats: 4 MB and 16 MB.
-    assert most < 100 * MEGABYTE, most / MEGABYTE
+    # Three batches of four rows are at hand at once, as bytes and as floats: 4 MB and 16 MB; measured 60 to 100 MB, by when
+    # what was used is given back. The split is 384 MB.
+    assert most < 200 * MEGABYTE, most / MEGABYTE
 
 
 def read_large_elsewhere(folder, method):

@@ -47,7 +47,8 @@ def machine(tmp_path, digits):
     return start
 
 
-LONG = (*SMALL, "trainer.max_epochs=60", "checkpoint.steps=8")
+# Seconds of training, however fast the machine: what is to be killed must not be over by then.
+LONG = (*SMALL, "trainer.max_epochs=600", "checkpoint.steps=8")
 
 
 def wait_for_checkpoint(folder, after):

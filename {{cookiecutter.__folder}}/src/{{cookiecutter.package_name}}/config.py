@@ -109,9 +109,16 @@ class EvaluateConfig:
     device: str = MISSING
 
 
+@dataclass
+class ExportConfig:
+    run: str = MISSING
+    root: str = MISSING
+
+
 for name, schema in {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "export": ExportConfig,
 }.items():
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
 

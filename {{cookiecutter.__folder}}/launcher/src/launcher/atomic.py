@@ -17,7 +17,8 @@ from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 
 from .errors import UserError
-from .storage import _first_status, _is_taken, _open, _part, _persist
+from .storage import _open, _part, _persist
+from .trouble import first_status, is_taken
 
 ATTEMPTS = 50  # of writers who are in each other's way; each time one of them gets through
 LONGEST_PAUSE = 0.5  # seconds between two of them
@@ -47,7 +48,7 @@ def update_text(uri: str, change: Change, patience: float | None = None) -> None
     bucket = next((BUCKETS[name] for name in filesystem.protocol if name in BUCKETS), None)
     if not bucket:
         raise UserError(
-            f"{uri} cannot be shared: only folders, gs:// and s3:// buckets compare versions here."
+            f"{uri} cannot be shared: only folders, gs://, s3:// and abfss:// buckets compare versions here."
         )
     for _ in range(ATTEMPTS):
         text, version = _persist(partial(bucket.read, filesystem, remote), uri, "read", patience)
@@ -81,7 +82,7 @@ class CloudStorage:
         try:
             filesystem.call("POST", url, data=text.encode(), **query)
         except Exception as error:
-            if _is_taken(error):
+            if is_taken(error):
                 return False
             raise
         return True
@@ -116,16 +117,50 @@ class S3:
         except Exception as error:
             # 404: it was removed since. 409: another conditional write of it is being done, or it was removed meanwhile.
             if (
-                _is_taken(error)
+                is_taken(error)
                 or isinstance(error, FileNotFoundError)
-                or _first_status(error) == 409
+                or first_status(error) == 409
             ):
                 return False
             raise
         return True
 
 
-BUCKETS: dict[str, CloudStorage | S3] = {"gs": CloudStorage(), "s3": S3()}  # by protocol
+class Blob:
+    """Azure compares ETags: https://learn.microsoft.com/azure/storage/blobs/concurrency-manage."""
+
+    def read(self, filesystem: Any, remote: str) -> tuple[str | None, str]:
+        """Give a blob's text and version, both of one answer; None for the text where there is none."""
+
+        async def get() -> tuple[bytes, str]:
+            container, _, name = remote.partition("/")
+            async with filesystem.service_client.get_blob_client(container, name) as blob:
+                stream = await blob.download_blob()
+                return await stream.readall(), str(stream.properties.etag)
+
+        try:
+            content, version = cast(tuple[bytes, str], sync(filesystem.loop, get))
+        except Exception as error:
+            if first_status(error) == 404:
+                return None, ""
+            raise
+        return content.decode("utf-8"), version
+
+    def replace(self, filesystem: Any, remote: str, text: str, version: str) -> bool:
+        """Write a blob if it still is the one of that version; tell whether it was."""
+        condition = {"If-Match": version} if version else {"If-None-Match": "*"}
+        try:
+            filesystem.pipe_file(remote, text.encode(), overwrite=True, headers=condition)
+        except Exception as error:
+            # 412, also where it was removed since; 409 where it should not have been there.
+            if is_taken(error):
+                return False
+            raise
+        return True
+
+
+# by protocol
+BUCKETS: dict[str, CloudStorage | S3 | Blob] = {"gs": CloudStorage(), "s3": S3(), "abfs": Blob()}
 
 
 def _update_file(path: Path, change: Change) -> None:

@@ -25,17 +25,23 @@ RUN_MAX_SECONDS = "RUN_MAX_SECONDS"  # of running, over all attempts
 RUN_MAX_ATTEMPTS = "RUN_MAX_ATTEMPTS"  # starts of the container, the first one included
 RUN_IMAGE = "RUN_IMAGE"  # name@digest, for the record
 RUN_NODES = "RUN_NODES"  # how many machines train together, where the service tells it by a file
+RUN_RANK = "RUN_RANK"  # which of them this is, from 0, where the job itself tells it
+RUN_FIRST = "RUN_FIRST"  # HOST:PORT of the first of them, where the job itself tells it
 RUN_COMMIT = "RUN_COMMIT"  # what the code was, for the record: there is no .git in an image
 RUN_KIND = "RUN_KIND"  # one of Kind; absent: a training
 RUN_OBJECTIVE = "RUN_OBJECTIVE"  # the metric that a trial of a sweep reports
 RUN_DIRECTION = "RUN_DIRECTION"  # maximize or minimize: whether more of it is better
 RUN_RETRY_STATUS = "RUN_RETRY_STATUS"  # with which the container ends where another start may help
 RUN_IDLE_SECONDS = "RUN_IDLE_SECONDS"  # after which a notebook that nobody uses ends
+RUN_MODELS = "RUN_MODELS"  # URI of the registry that holds the model to predict with
 RUN_DISK = "RUN_DISK"  # folder for data and results, where the project's own has no room for them
+RUN_EVENTS = "RUN_EVENTS"  # where to ask whether the machine is about to be taken away; absent: a signal says so
 RUN_MORE = "RUN_MORE"  # URI of arguments and variables that a service does not take in a job itself
 
 # What a service that tunes a training hands over and looks for, where it knows neither arguments nor a file for results.
 ARGUMENTS = "launcher.arguments"  # name of the setting that holds the arguments, as JSON
+# Before a setting's name: its value is the logarithm of what is meant, in the second case of a whole number.
+EXP, EXP_INTEGER = "exp:", "expint:"
 OBJECTIVE_LINE = "sweep objective="  # so begins what a trial prints of each validation
 
 # Labels that the provider keeps with whatever was made for a run, beside those of the configuration. They alone tell
@@ -78,6 +84,7 @@ class Kind(Enum):
     train = "train"
     sweep = "sweep"  # trials of one training, with settings that the service chooses
     notebook = "notebook"  # Jupyter, for a person at work
+    predict = "predict"  # a registered model's predictions of what is in a bucket
 
 
 @dataclass(frozen=True)
@@ -127,10 +134,10 @@ class Job:
     Args:
         run_id: names the run folder, the tracker's run and the job.
         image: what to run, by digest (name@sha256:...).
-        args: settings of the training, as typed after `uv run train`.
+        args: settings of the training, as typed after `uv run train`, or of what else runs.
         machine: what each node is.
         nodes: how many machines train together.
-        spot: on machines that may be taken away, for a third of the price.
+        spot: on machines that may be taken away, for less.
         max_hours: the provider ends the job after so many hours of running.
         env: environment of the worker.
         secrets: environment variable -> name of the secret that the job's own identity reads.

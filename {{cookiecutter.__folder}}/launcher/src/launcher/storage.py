@@ -1,4 +1,4 @@
-"""Buckets and folders behind one interface: gs://, s3://, az://, http(s):// and plain paths.
+"""Buckets and folders behind one interface: gs://, s3://, abfss:// (and az://), http(s):// and plain paths.
 
 Credentials are the machine's own (application default, AWS profile, Azure login); none is kept here.
 Trouble that passes (no connection, a server error, too many requests) is tried again for `PATIENCE` seconds;
@@ -7,14 +7,14 @@ what a bucket refuses or does not have is an error at once.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import random
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,30 +23,32 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from .errors import UserError
+from .project import project
+from .trouble import explain, first_status, is_taken, passing, reason
 
 log = logging.getLogger(__name__)
 logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints a traceback for what we say below
 for noisy in ("botocore", "aiobotocore"):  # each client tells where it has found its login
     logging.getLogger(noisy).setLevel(logging.WARNING)
+logging.getLogger("azure").setLevel(
+    logging.ERROR
+)  # every request, and each login that is not there
 
 PATIENCE = float(os.environ.get("STORAGE_PATIENCE", "120"))  # seconds
 FIRST_DELAY, LONGEST_DELAY = 0.5, 20.0  # seconds between two tries, doubled from one to the other
+# Providers' libraries try again by themselves without a word; gcsfs took 50 s where there was no network.
+SILENT = 5.0  # seconds after which somebody who waits is told
+REMEMBERED = 20.0  # seconds for which a bucket that could not be reached by one question of a command is not asked another
 
-PRECONDITION_FAILED = 412
-PASSING_STATUS = {408, 429, 500, 502, 503, 504}
-# S3 says 409 while another conditional write of the same object, perhaps our own first try, is under way.
-CONFLICT = "ConditionalRequestConflict"
-PASSING_ERRNO = {
-    *(errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.EBUSY),
-    *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ETIMEDOUT),
-}
-# Of aiohttp, requests, botocore, azure-core, google-auth and gcsfs, none of which need be installed.
-PASSING_CLASSES = {
-    *("ConnectionError", "Timeout", "ClientConnectionError", "ClientPayloadError"),
-    *("HTTPClientError", "ServiceRequestError", "ServiceResponseError", "IncompleteReadError"),
-    *("ChunkedEncodingError", "TransportError", "ChecksumError", "TimeoutError"),
-}
+# Of Azure: account@, or that of the project; the machine's own login, for which the Azure CLI may take its time.
+ABFS = ("abfs", "abfss", "az")
+ABFS_LOGIN = {"anon": False, "process_timeout": 60}
+ABFS_BACKOFF = {"initial_backoff": 1, "increment_base": 1, "random_jitter_range": 1}  # seconds
 Result = TypeVar("Result")
+_unreachable: dict[
+    str, tuple[float, float, Exception]
+] = {}  # by bucket: when, tried for seconds, why
+_told: set[str] = set()  # buckets of which it is said that they are waited for
 
 
 class StorageUnavailable(UserError):  # noqa: N818 - a state of the network, not a mistake of the caller
@@ -96,7 +98,8 @@ def list_files(uri: str, patience: float | None = None) -> list[str]:
         found = sorted(str(name) for name in filesystem.find(remote))
         return [name.removeprefix(root) for name in found if name.startswith(root)]
 
-    names = [name for name in _persist(find, uri, "read", patience) if not _unfinished(name)]
+    with _waiting(uri, patience):
+        names = [name for name in _persist(find, uri, "read", patience) if not _unfinished(name)]
     if not names:
         raise NothingThereError(f"There is nothing at {uri}; check the name.")
     return names
@@ -140,7 +143,8 @@ def read_text(uri: str, patience: float | None = None) -> str | None:
             return None
         return content.decode("utf-8")
 
-    return _persist(cat, uri, "read", patience)
+    with _waiting(uri, patience):
+        return _persist(cat, uri, "read", patience)
 
 
 def write_text(uri: str, text: str, new: bool = False, patience: float | None = None) -> None:
@@ -165,7 +169,7 @@ def write_text(uri: str, text: str, new: bool = False, patience: float | None = 
             else:
                 filesystem.pipe_file(remote, text.encode(), mode="create" if new else "overwrite")
         except Exception as error:
-            if _is_taken(error):
+            if is_taken(error):
                 content: Any = filesystem.cat_file(remote)
                 return content == text.encode()
             raise
@@ -194,9 +198,21 @@ def remove(uri: str, patience: float | None = None) -> None:
 
 
 def _open(uri: str) -> tuple[AbstractFileSystem, str]:
+    scheme, _, rest = uri.partition("://")
+    if scheme in ABFS:
+        return _open_abfs(uri, "@" in rest.partition("/")[0])
     # Company networks reach the web through a proxy that only the environment knows.
     options = {"client_kwargs": {"trust_env": True}} if uri.startswith("http") else {}
     return fsspec.url_to_fs(uri, **options)
+
+
+def _open_abfs(uri: str, has_account: bool) -> tuple[AbstractFileSystem, str]:
+    account = {} if has_account else {"account_name": project().bucket}
+    filesystem, remote = fsspec.url_to_fs(uri, **account, **ABFS_LOGIN)
+    # As it comes, the library sleeps for a minute or more before it tells that there is no network.
+    with suppress(AttributeError):
+        vars(filesystem.service_client._config.retry_policy).update(ABFS_BACKOFF)
+    return filesystem, remote
 
 
 @contextmanager
@@ -217,71 +233,67 @@ def _unfinished(name: str) -> bool:
     return last.startswith(".") and last.endswith(".part")
 
 
+@contextmanager
+def _waiting(uri: str, patience: float | None) -> Iterator[None]:
+    """Say what somebody waits for where so little takes so long, and do not wait again for what was out of reach.
+
+    Only for what asks: that something could not be read is no reason not to try to write or to remove it.
+    """
+    _recall(uri, PATIENCE if patience is None else patience)
+    timer = threading.Timer(SILENT, _tell, (uri,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _tell(uri: str) -> None:
+    """Say once of a bucket that it is waited for; a folder is only slow."""
+    if "://" in uri and (bucket := _bucket(uri)) not in _told:
+        _told.add(bucket)
+        log.warning("%s takes longer than %.0f seconds; still waiting.", uri, SILENT)
+
+
+def _recall(uri: str, patience: float) -> None:
+    """Refuse what was just now tried for as long, so that a command that asks a bucket five times waits once.
+
+    Not in a job, whose last word would be lost; nor for a folder, which answers at once.
+    """
+    known = _unreachable.get(_bucket(uri))
+    if not known or "://" not in uri or "RUN_ID" in os.environ:
+        return
+    ended, tried, error = known
+    if patience <= tried and time.monotonic() < ended + REMEMBERED:
+        raise explain(uri, "read", error, StorageUnavailable) from error
+
+
+def _bucket(uri: str) -> str:
+    return "/".join(uri.split("/")[:3])
+
+
 def _persist(action: Callable[[], Result], uri: str, verb: str, patience: float | None) -> Result:
     """Do `action`, again and again while its trouble is of the passing kind and patience lasts."""
-    delay, until = FIRST_DELAY, time.monotonic() + (PATIENCE if patience is None else patience)
+    began, patience = time.monotonic(), PATIENCE if patience is None else patience
+    delay, until, bucket = FIRST_DELAY, began + patience, _bucket(uri)
     while True:
         try:
-            return action()
+            result = action()
         except Exception as error:
-            if not _passing(error):
-                raise _explain(uri, verb, error) from error
+            if not passing(error):
+                raise explain(uri, verb, error) from error
             left = until - time.monotonic()
             if left <= 0:
-                raise _explain(uri, verb, error, StorageUnavailable) from error
+                _told.discard(bucket)
+                if first_status(error) is None:  # nobody answered; an answer is of one object
+                    _unreachable[bucket] = time.monotonic(), time.monotonic() - began, error
+                raise explain(uri, verb, error, StorageUnavailable) from error
             if delay == FIRST_DELAY:
-                log.warning("%s cannot be %s now (%s); trying again.", uri, verb, _reason(error))
+                _told.add(bucket)
+                log.warning("%s cannot be %s now (%s); trying again.", uri, verb, reason(error))
+        else:
+            _unreachable.pop(bucket, None)
+            return result
         time.sleep(min(delay, left) * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come at once
         delay = min(2 * delay, LONGEST_DELAY)
-
-
-def _passing(error: BaseException) -> bool:
-    """Tell whether the trouble may be over soon."""
-    status = _first_status(error)
-    if status is not None:
-        return status in PASSING_STATUS or CONFLICT in f"{error} {error.__cause__}"
-    if isinstance(error, FileNotFoundError | FileExistsError | PermissionError):
-        return False
-    if isinstance(error, OSError) and error.errno in PASSING_ERRNO:
-        return True
-    return bool(PASSING_CLASSES & {kind.__name__ for kind in type(error).__mro__})
-
-
-def _is_taken(error: BaseException) -> bool:
-    """Tell whether a condition on what is there did not hold; gcsfs has an error of its own for that."""
-    return isinstance(error, FileExistsError) or _first_status(error) == PRECONDITION_FAILED
-
-
-def _first_status(error: BaseException | None) -> int | None:
-    """Give the HTTP status behind an error: a library may raise its own kind of error from another's."""
-    while error is not None:
-        status = _status(error)
-        if status is not None:
-            return status
-        error = error.__cause__
-    return None
-
-
-def _status(error: Any) -> int | None:
-    """Give the HTTP status that a provider's library keeps in its error, wherever it keeps it."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):  # botocore
-        return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    for name in ("status", "status_code", "code"):
-        value = str(getattr(error, name, None))
-        if value.isdigit() and int(value) >= 100:
-            return int(value)
-    return None
-
-
-def _explain(uri: str, verb: str, error: Exception, kind: type[UserError] = UserError) -> UserError:
-    # Each provider's library raises errors of its own kind; all that they share is their text.
-    if isinstance(error, FileNotFoundError):
-        return UserError(f"{uri} does not exist; check the name.")
-    if isinstance(error, ImportError):
-        return UserError(f"{uri} cannot be opened here: {error}.")
-    return kind(f"{uri} cannot be {verb} ({_reason(error)}); check the network and your login.")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:300]

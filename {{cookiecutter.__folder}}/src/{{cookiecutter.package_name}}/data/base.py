@@ -6,8 +6,10 @@ is used:
 
 - `collate(items)`: makes a batch; without it PyTorch does.
 - `on_device(inputs, targets)`: changes a batch once it is where the model is, such as bytes to floats.
+- `signature()`: what a served model tells people of its inputs and classes; see `ImageData.signature`.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -220,6 +222,12 @@ class ImageData(ArrayData):
                 f"{self._shape}; correct data.channels and data.size, or make it again with `{self.command}`."
             )
         return split
+
+    def signature(self) -> dict[str, Any]:
+        """Give what a served model tells people: which input is an image, its brightest value, the names of the classes."""
+        info = json.loads((self.folder / "info.json").read_text(encoding="utf-8"))
+        names = info.get("classes") or [str(number) for number in range(self.classes)]
+        return {"image": "inputs", "highest": round(1 / self.scale), "classes": names}
 
     @property
     def _shape(self) -> tuple[int, int, int]:

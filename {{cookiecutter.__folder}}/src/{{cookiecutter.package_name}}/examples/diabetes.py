@@ -1,5 +1,7 @@
 """Tabular regression: how far diabetes has come a year after ten measurements were made of a patient."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from launcher import UserError
@@ -17,10 +19,6 @@ class Diabetes:
     """
 
     def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def split(self, name: str) -> TensorDataset:
-        """Give patients: ten measurements, float32 (10,), and the progression, float32 (1,), in standard deviations."""
         try:
             from sklearn.datasets import load_diabetes
         except ImportError as error:
@@ -28,15 +26,30 @@ class Diabetes:
                 "scikit-learn, which holds the table, is not installed; install it with `uv sync --group data`."
             ) from error
 
-        inputs, targets = load_diabetes(return_X_y=True, scaled=False)
-        order = np.random.default_rng(self.seed).permutation(len(inputs))
-        parts = np.split(order, [310, 376])
-        train, wanted = parts[0], parts[SPLITS.index(name)]
-        columns = np.column_stack([inputs, targets])
+        table: Any = load_diabetes(scaled=False)
+        self.columns: list[str] = table.feature_names
+        self.rows = torch.from_numpy(np.column_stack([table.data, table.target])).float()
+        order = np.random.default_rng(seed).permutation(len(self.rows))
+        self.parts = dict(zip(SPLITS, np.split(order, [310, 376]), strict=True))
         # What is measured on the training split alone: the others must stay unknown.
-        mean, spread = columns[train].mean(axis=0), columns[train].std(axis=0)
-        chosen = torch.from_numpy((columns[wanted] - mean) / spread).float()
-        return TensorDataset(chosen[:, :-1], chosen[:, -1:])
+        train = self.rows[self.parts["train"]]
+        self.mean, self.spread = train.mean(dim=0), train.std(dim=0, correction=0)
+
+    def split(self, name: str) -> TensorDataset:
+        """Give patients: ten measurements, float32 (10,), and the progression, float32 (1,), as they are in the table."""
+        rows = self.rows[self.parts[name]]
+        return TensorDataset(rows[:, :-1], rows[:, -1:])
+
+    def on_device(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give both in standard deviations from the mean."""
+        mean, spread = self.mean.to(inputs.device), self.spread.to(inputs.device)
+        return (inputs - mean[:-1]) / spread[:-1], (targets - mean[-1]) / spread[-1]
+
+    def signature(self) -> dict[str, Any]:
+        """Give what a served model tells people: the columns, each with what is usual, and the prediction's unit."""
+        usual = [round(float(value), 2) for value in self.mean[:-1]]
+        columns = [{"name": n, "usual": v} for n, v in zip(self.columns, usual, strict=True)]
+        return {"columns": columns, "unit": "standard deviations of the progression"}
 
 
 class MLP(nn.Module):

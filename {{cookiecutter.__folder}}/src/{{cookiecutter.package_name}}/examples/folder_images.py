@@ -1,6 +1,7 @@
 """Images in a folder of files, one folder for each class, which worker processes read and change one by one."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,6 +88,11 @@ class FolderImages:
                 f"{self.folder / name} has {max(found) + 1} folders, and data.classes={self.classes}; correct it."
             )
         return files
+
+    def signature(self) -> dict[str, Any]:
+        """Give what a served model tells people: that its input is an image, and the names of the folders."""
+        names = sorted(path.name for path in (self.folder / "test").iterdir() if path.is_dir())
+        return {"image": "inputs", "highest": 255, "classes": names}
 
     def on_device(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Bytes travel to the device, and become floats in [0, 1] there."""

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from pydoc_data.topics import topics  # a megabyte of English that comes with Python
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 PADDING, UNKNOWN = 0, 1
+WORD = re.compile(r"[a-z_]+")
 Item = tuple[Tensor, int]
 
 
@@ -41,9 +43,10 @@ class PythonReference:
         self.words = words
         self.rows: list[tuple[list[str], int]] = []
         largest = sorted(topics, key=lambda name: len(topics[name]), reverse=True)[:classes]
+        self.chapters = largest
         for chapter, name in enumerate(largest):
             for paragraph in topics[name].split("\n\n"):
-                found = re.findall(r"[a-z_]+", paragraph.lower())
+                found = WORD.findall(paragraph.lower())
                 if len(found) >= 5:
                     self.rows.append((found, chapter))
 
@@ -54,9 +57,20 @@ class PythonReference:
             part: [row for number, row in enumerate(self.rows) if number % 10 in where]
             for part, where in places.items()
         }
-        counts = Counter(word for words, _ in parts["train"] for word in words)
-        frequent = [word for word, _ in counts.most_common(self.words - 2)]
+        frequent = self._frequent(parts["train"])
         return Paragraphs(parts[name], {word: number for number, word in enumerate(frequent, 2)})
+
+    def _frequent(self, rows: list[tuple[list[str], int]]) -> list[str]:
+        counts = Counter(word for words, _ in rows for word in words)
+        return [word for word, _ in counts.most_common(self.words - 2)]
+
+    def signature(self) -> dict[str, Any]:
+        """Give what a served model needs to make numbers of a text, and the chapters."""
+        train = [row for number, row in enumerate(self.rows) if number % 10 not in (0, 1)]
+        words = {word: number for number, word in enumerate(self._frequent(train), 2)}
+        text = {"tokens": "tokens", "mask": "mask", "pattern": WORD.pattern, "lower": True}
+        text |= {"words": words, "unknown": UNKNOWN, "padding": PADDING}
+        return {"text": text, "classes": self.chapters}
 
     def collate(self, items: list[Item]) -> tuple[dict[str, Tensor], Tensor]:
         """Fill paragraphs up to the longest of a batch: `tokens` int64 (B, L), `mask` bool (B, L)."""

@@ -193,6 +193,8 @@ def _as_it_is(batch: Any) -> Any:
 
 def _end_workers() -> None:
     """End what still reads when the program does: nothing of theirs is to be kept."""
+    # PyTorch raises where a worker was killed, in whatever the program does then: here, what else is done at its end.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()

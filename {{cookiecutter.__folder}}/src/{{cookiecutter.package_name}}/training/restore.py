@@ -63,6 +63,7 @@ def restore(trainer: Trainer, config: DictConfig, folder: RunFolder) -> None:
                     f"restore.from={source} holds weights only; add restore.mode=weights."
                 )
             refuse_other_settings(trainer.plain_config, state["config"], source, longer=True)
+            _refuse_finished(trainer, state, source)
             _refuse_planned_schedule(trainer, state)
             trainer.restore(state)
             _set_rates(trainer)
@@ -70,6 +71,16 @@ def restore(trainer: Trainer, config: DictConfig, folder: RunFolder) -> None:
         log.info("Run %s starts from %s (%s).", folder.id, source, config.restore.mode)
     else:
         log.info("Run %s starts in %s.", folder.id, folder.path)
+
+
+def _refuse_finished(trainer: Trainer, state: dict[str, Any], source: str) -> None:
+    """Refuse to go on with a run that has been trained for as long as this one is to be."""
+    epoch, most = state["position"]["epoch"], trainer.settings.max_epochs
+    if epoch >= most:
+        raise UserError(
+            f"restore.from={source} was trained for {epoch} epochs, and trainer.max_epochs={most}; give more, or take "
+            "only its weights with restore.mode=weights."
+        )
 
 
 def _refuse_planned_schedule(trainer: Trainer, state: dict[str, Any]) -> None:

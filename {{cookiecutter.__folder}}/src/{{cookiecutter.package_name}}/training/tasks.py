@@ -42,6 +42,8 @@ class _Measured:
         metrics: by name, any of torchmetrics or of your own.
     """
 
+    #: What a served model makes of the predictions; "values" gives them as they are.
+    kind: str = "values"
     #: How many sides the targets of a batch have, if they must.
     sides: int | None = None
 
@@ -98,6 +100,8 @@ class _Classes(_Measured):
 class Classification(_Classes):
     """One class a sample: logits (B, outputs), targets int64 (B,)."""
 
+    kind = "classification"
+
     def decode(self, predictions: Tensor) -> Tensor:
         """(B, outputs) -> classes (B,)."""
         return predictions.argmax(dim=1)
@@ -114,6 +118,8 @@ class Classification(_Classes):
 class Segmentation(_Classes):
     """One class a pixel: logits (B, outputs, H, W), targets int64 (B, H, W)."""
 
+    kind = "segmentation"
+
     sides = 3
 
     def decode(self, predictions: Tensor) -> Tensor:
@@ -128,6 +134,8 @@ class Segmentation(_Classes):
 
 class Depth(_Measured):
     """One distance a pixel, in the data's unit: predictions and targets float32 (B, 1, H, W)."""
+
+    kind = "depth"
 
     sides = 4
 
@@ -147,6 +155,8 @@ class Depth(_Measured):
 
 class Regression(_Measured):
     """Numbers for each sample: predictions and targets float32 (B, outputs)."""
+
+    kind = "regression"
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         return F.mse_loss(predictions, targets)

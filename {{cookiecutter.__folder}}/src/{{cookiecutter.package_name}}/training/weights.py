@@ -17,8 +17,8 @@ def chosen_weights(state: dict[str, Any]) -> dict[str, Tensor]:
     return state["average"] or state["model"]
 
 
-def save_weights(folder: RunFolder, weights: dict[str, Tensor]) -> None:
-    """Write model.safetensors, whole or not at all."""
+def untied(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give weights as the file format takes them: on the CPU, each with memory of its own."""
     tensors, memory = {}, set[int]()
     for name, found in weights.items():
         tensor = found.detach().cpu().contiguous()
@@ -26,7 +26,12 @@ def save_weights(folder: RunFolder, weights: dict[str, Tensor]) -> None:
         # Tied weights are written once for each of their names, for the format takes no memory twice.
         tensors[name] = tensor.clone() if place in memory else tensor
         memory.add(place)
+    return tensors
+
+
+def save_weights(folder: RunFolder, weights: dict[str, Tensor]) -> None:
+    """Write model.safetensors, whole or not at all."""
     temporary = folder.weights.with_suffix(".tmp")
     with folder.writing():
-        save_file(tensors, temporary)
+        save_file(untied(weights), temporary)
         temporary.replace(folder.weights)

@@ -74,12 +74,10 @@ def main() -> int:
     Raises:
         UserError: it cannot begin: nobody agrees, or there is no image yet.
     """
-    from ..records.places import places
-
     keep = bool(os.environ.get("KEEP"))
     if not keep:
         _ask()
-    where = [place for place in places() if place.cap]
+    where = own_places()
     table = Table(lambda line: print(line, flush=True))
     table.row("the project's commit", "", (git_state()["commit"] or "unknown")[:12])
     for what, expected in (("cloud setup", ""), ("cloud setup again", UNCHANGED)):
@@ -106,6 +104,13 @@ def main() -> int:
         f"{table.wrong} of {len(table.rows)} not as we say. Please paste the table into an issue."
     )
     return table.wrong
+
+
+def own_places() -> list[Place]:
+    """Give the places that `cloud setup` prepares: of this project's cloud, not of others that SkyPilot knows."""
+    from ..records.places import places
+
+    return [place for place in places() if place.cap and place.region]
 
 
 def _ask() -> None:

@@ -18,7 +18,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    from ..janitor import github
+    from ..janitor import github, services
     from ..janitor.chores import tidy
     from ..records.places import places
 
@@ -31,7 +31,9 @@ def main() -> None:
 
     try:
         with readers_may_leave():
-            troubles = tidy(places(), github.connect(), arguments.dry_run, say)
+            there = places()
+            troubles = tidy(there, github.connect(), arguments.dry_run, say)
+            troubles += services.tidy(there, arguments.dry_run, say)
     except KeyboardInterrupt:
         sys.exit(130)
     for line in troubles:

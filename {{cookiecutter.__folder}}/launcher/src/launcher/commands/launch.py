@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,8 @@ from omegaconf import DictConfig
 
 from .. import job as words
 from ..errors import UserError
-from ..job import Job, Search
+from ..job import Job, Kind, Search
+from ..planning import predicting
 from ..planning.plan import Plan, make_plan
 from ..planning.training import check_training
 from ..settings import schema
@@ -45,6 +47,10 @@ def main() -> None:
     words = sys.argv[1:]
     sweep = next((word for word in words if re.match(r"\+?sweep=(?!null$).", word)), None)
     spaces: tuple[str, ...] = ()
+    try:
+        sys.argv[1:] = words = predicting.for_launch(words)
+    except UserError as error:
+        sys.exit(str(error))
     if {"-m", "--multirun"} & set(words) or "hydra.mode=multirun" in (w.lower() for w in words):
         sys.exit(MULTIRUN)
     if sweep:
@@ -72,9 +78,13 @@ def launch(config: DictConfig, sweep: str | None, spaces: tuple[str, ...]) -> No
         from ..sweeps.search import search_of
 
         search, constants = search_of(HydraConfig.get(), config, spaces)
+    predicts = config.job == Kind.predict.value
+    if predicts:
+        predicting.choose_machine(config, HydraConfig.get().overrides.task)
     choice = pick(config, search)
     plan = make_plan(config, HydraConfig.get().overrides.task, search, constants)
-    check_training(*trainings(plan.job.args, search))
+    if not predicts:
+        check_training(*trainings(plan.job.args, search))
     # A dry run's output is JSON and nothing else.
     tell = sys.stderr if config.dry_run else sys.stdout
     print(choice.text() + plan.text(), file=tell, flush=True)
@@ -86,6 +96,11 @@ def launch(config: DictConfig, sweep: str | None, spaces: tuple[str, ...]) -> No
         print(json.dumps(service.request(job), indent=2))
         return
     job = examine(service, plan)
+    if predicts:
+        job, new, said = predicting.settle(job, config)
+        print(f"predicts  {said}", file=tell, flush=True)
+        if not new and not config.doctor_only:
+            return
     if config.doctor_only:
         show_machines(config.cloud, service)
         print("Nothing was started (doctor_only=true).", file=tell)
@@ -96,18 +111,17 @@ def launch(config: DictConfig, sweep: str | None, spaces: tuple[str, ...]) -> No
 def pick(config: DictConfig, search: Search | None) -> Choice:
     """Put the machine that is taken in place of those that would do."""
     from ..planning.machines import Choice, choose
-    from ..providers import connect, find
+    from ..providers import connect, starts
 
     cloud = config.cloud
     if len(schema.machines(cloud)) == 1:
         choice = Choice(schema.machines(cloud)[0])
     else:
-        each = getattr(find(str(cloud.backend)), "LIMIT_PER_ATTEMPT", False)
-        starts = (cloud.max_attempts if each else 1) * (search.trials if search else 1)
+        times = starts(cloud, str(config.job)) * (search.trials if search else 1)
         ask = None if config.dry_run else getattr(connect(cloud), "allowance", None)
         nodes = cloud.nodes * (search.parallel if search else 1)
         try:
-            choice = choose(config, nodes, starts, ask)
+            choice = choose(config, nodes, times, ask)
         except UserError:
             if config.doctor_only:  # which is there to show what can be had
                 show_machines(cloud, connect(cloud))
@@ -137,8 +151,12 @@ def refuse_impossible(config: DictConfig, sweep: str | None) -> None:
         refuse_without(cloud, "SWEEPS", SWEEPS, sweep)
     if cloud.nodes > 1:
         refuse_without(cloud, "NODES", NODES, cloud.nodes)
-    if config.job == words.Kind.notebook.value:
+    if config.job == Kind.predict.value:
+        predicting.check(config)
+    if config.job == Kind.notebook.value:
         refuse_without(cloud, "NOTEBOOKS", NOTEBOOKS, config.job)
+        if cloud.nodes > 1:
+            raise UserError(f"A notebook is one machine, not {cloud.nodes}; leave out cloud.nodes.")
     if check := getattr(connect(cloud), "check_names", None):
         check()
 
@@ -182,6 +200,8 @@ def _unresolved(service: Service, plan: Plan, job: Job) -> str:
         lines.append(f"{word} stands for the {what} of your login; give cloud.project=...")
     if plan.price.region and "@sha256:" not in job.image:
         lines.append(f"The digest of {job.image} is looked up when the job is started.")
+    if job.kind is Kind.predict and (line := predicting.open_name(plan.config)):
+        lines.append(line)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -227,14 +247,15 @@ def submit(service: Service, plan: Plan, job: Job) -> None:
         record = start(service, plan, job, record)
     except UserError:
         # Where it cannot be told whether a job runs, the reservation stays; the janitor finds out.
-        status = service.status(job.run_id)
-        if plan.worst_case and (not status or status.state.over):
-            ledger.release(plan.home, record.key)
+        with suppress(UserError):
+            status = service.status(job.run_id)
+            if plan.worst_case and (not status or status.state.over):
+                ledger.release(plan.home, record.key)
         raise
     print(summary(record, "{0:<9} {1}"), flush=True)
     write_github_summary(record)
     hint = getattr(service, "hint", None)
-    if hint and job.kind is words.Kind.notebook:
+    if hint and job.kind is Kind.notebook:
         print(hint(job.run_id))
     follow = getattr(service, "follow", None)  # what runs on this machine is watched to its end
     if follow and (status := follow(job.run_id)):
@@ -298,11 +319,16 @@ def refuse_active(service: Service, plan: Plan, run_id: str) -> None:
         return
     for other in service.list():
         known = None if other.state.over else records.read(plan.home, other.run_id)
-        if known and known.branch == plan.branch:
+        if known and known.branch == plan.branch and _alike(known, plan):
             raise UserError(
                 f"Run {other.run_id} of branch {plan.branch} is {other.state.name}, and one at a time was asked "
                 f"for: wait for it, or end it by `uv run runs stop {other.run_id}`."
             )
+
+
+def _alike(other: Record, plan: Plan) -> bool:
+    """Tell whether one of the two has to wait for the other: trainings and predictions do not."""
+    return (other.kind == Kind.predict.value) == (plan.job.kind is Kind.predict)
 
 
 def summary(record: Record, line: str) -> str:
@@ -317,9 +343,15 @@ def summary(record: Record, line: str) -> str:
         "cost": f"{price} and node, {record.worst_case_usd:.2f} USD at most ({record.max_hours:g} h)",
         "log": f"uv run runs logs {run_id}",
         "stop": f"uv run runs stop {run_id}",
-        "results": f"uv run runs fetch {run_id}",
+        "results": _results(record),
     }
     return "\n".join(line.format(name, value) for name, value in facts.items())
+
+
+def _results(record: Record) -> str:
+    if record.kind == Kind.predict.value:
+        return next(word.partition("=")[2] for word in record.args if word.startswith("output="))
+    return f"uv run runs fetch {record.run_id}"
 
 
 def write_github_summary(record: Record) -> None:
@@ -327,7 +359,8 @@ def write_github_summary(record: Record) -> None:
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         facts = summary(record, "| {0} | {1} |")
         launched = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        text = f"### Training launched, {launched}\n\n| | |\n|---|---|\n{facts}\n"
+        what = "Predictions" if record.kind == Kind.predict.value else "Training"
+        text = f"### {what} launched, {launched}\n\n| | |\n|---|---|\n{facts}\n"
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(text)
 

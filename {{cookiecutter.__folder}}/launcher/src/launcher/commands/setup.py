@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
@@ -14,6 +15,9 @@ from pathlib import Path
 from ..errors import UserError, readers_may_leave
 from ..project import project
 from ..providers import folder
+
+SWITCHES = ("DRY_RUN", "KEEP", "YES")
+OFF = ("0", "no", "false", "off")
 
 
 def main() -> None:
@@ -34,6 +38,7 @@ def main() -> None:
         commands.add_parser(name, help=text, description=text)
     command = parser.parse_args().command
     try:
+        settle_switches()
         if command == "first-day":
             from . import first_day
 
@@ -42,6 +47,22 @@ def main() -> None:
             run(command)
     except UserError as error:
         sys.exit(str(error))
+
+
+def settle_switches() -> None:
+    """Take switches that are off out of the environment, where scripts ask only whether they are there.
+
+    Raises:
+        UserError: a variable is nearly DRY_RUN, and what was meant as a trial would be real.
+    """
+    for name in SWITCHES:
+        if os.environ.get(name, "").lower() in OFF:
+            del os.environ[name]
+    others = {name.upper(): name for name in os.environ if name != "DRY_RUN"}
+    if slips := difflib.get_close_matches("DRY_RUN", others, 1, 0.8):
+        raise UserError(
+            f"{others[slips[0]]} is no setting here: give DRY_RUN=1 for a trial, or take it out of the environment."
+        )
 
 
 def run(command: str) -> None:

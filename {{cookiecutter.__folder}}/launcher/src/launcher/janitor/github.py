@@ -53,8 +53,10 @@ class GitHub:
         self.repository, self.api = repository, api.rstrip("/")
         self._token = token
 
-    def set_status(self, commit: str, state: str, description: str, url: str = "") -> None:
-        """Set the commit status `train`, in place of an earlier one.
+    def set_status(
+        self, commit: str, state: str, description: str, url: str = "", context: str = CONTEXT
+    ) -> None:
+        """Set a commit status, in place of an earlier one of its name, `train` unless another is given.
 
         Raises:
             CommitMissingError: GitHub has no such commit; perhaps it was not pushed.
@@ -64,7 +66,7 @@ class GitHub:
             raise ValueError(f"{state} is none of {STATES}")
         body = {
             "state": state,
-            "context": CONTEXT,
+            "context": context,
             "description": description[:LONGEST_DESCRIPTION],
         }
         if url.startswith(("https://", "http://")):

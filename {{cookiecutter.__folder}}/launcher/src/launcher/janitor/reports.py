@@ -9,13 +9,14 @@ from .. import records
 from ..job import Kind, State
 from ..providers import browse
 from ..storage import read_text
-from .github import COMMIT
+from .github import COMMIT, CONTEXT
 from .report import Facts, headline, markdown
 
 if TYPE_CHECKING:
     from .github import GitHub
     from .survey import Launch
 
+PREDICTIONS = "predict"  # the commit status that tells of them, beside that of its training
 STATES = {State.succeeded.value: "success", State.failed.value: "failure"}
 
 
@@ -30,13 +31,16 @@ def publish(home: str, launch: Launch, github: GitHub) -> str:
     if record.kind == Kind.notebook.value:
         return " (a notebook: nowhere)"
     facts = gather(home, launch)
+    context = PREDICTIONS if record.kind == Kind.predict.value else CONTEXT
     if record.pull_request:
         marker = f"<!-- run {record.run_id} {record.launched} -->"
         github.comment(record.pull_request, marker, markdown(facts))
         said.append(f"pull request {record.pull_request}")
     if record.commit and COMMIT.fullmatch(record.commit):  # of a changed tree it would be wrong
         state = STATES.get(launch.end, "error")
-        github.set_status(record.commit, state, headline(facts), facts.results or record.url)
+        github.set_status(
+            record.commit, state, headline(facts), facts.results or record.url, context
+        )
         said.append(f"commit {record.commit[:12]}")
     return f" ({' and '.join(said) or 'nowhere: it has neither commit nor pull request'})"
 

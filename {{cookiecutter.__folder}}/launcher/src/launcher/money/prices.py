@@ -23,7 +23,8 @@ import importlib
 import importlib.util
 import math
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -61,11 +62,11 @@ class Price:
     """What one node of a machine costs in one region.
 
     Args:
-        region: None for the machine this runs on.
+        region: None for what costs nothing, as the machine this runs on.
         on_demand: USD an hour, the provider's fee included; None: it is only to be had on spot.
         spot: the same on a machine that may be taken away.
         extra: USD an hour that both prices hold for disks, address and the provider's fee.
-        date: of the price table.
+        date: of the price table; without a region, why it is not known whether it costs anything.
     """
 
     machine: Machine
@@ -105,8 +106,14 @@ class Price:
         return f"{self.spot:.2f} USD an hour and node on spot, {demand}"
 
 
-def price(backend: str, machine: str, region: str | None) -> Price:
-    """Find a machine in the table of a backend's provider.
+def price(
+    backend: str, machine: str, region: str | None, cloud: object = None, dry_run: bool = False
+) -> Price:
+    """Find a machine in the table of a backend's provider, or ask a backend that knows its prices itself.
+
+    Args:
+        cloud: the section of the configuration, for such a backend.
+        dry_run: nothing is to be started, so such a backend may leave a price open.
 
     Raises:
         UserError: there is no such machine, or this backend does not have it in that region; names
@@ -115,6 +122,8 @@ def price(backend: str, machine: str, region: str | None) -> Price:
     """
     if backend in FREE:
         return Price(Machine(machine, "this machine"), None, 0.0, 0.0)
+    if own := _own(backend):
+        return own(cloud, machine, dry_run)
     source = pricing(backend)
     rows = _rows(source, machine, backend)
     for row in rows:
@@ -123,13 +132,20 @@ def price(backend: str, machine: str, region: str | None) -> Price:
     raise UserError(_elsewhere(rows, source.DATE, backend, region))
 
 
+def _own(backend: str) -> Callable[[object, str, bool], Price] | None:
+    """Give what a backend tells its prices by, where it knows them itself."""
+    with suppress(UserError):
+        return getattr(providers.find(backend), "price", None)
+    return None
+
+
 def check_machine(backend: str, machine: str) -> None:
     """Refuse a machine that the table of a backend's provider does not have at all.
 
     Raises:
         UserError: naming the nearest. Also if the backend has no prices.
     """
-    if backend not in FREE:
+    if backend not in FREE and not _own(backend):
         _rows(pricing(backend), machine, backend)
 
 

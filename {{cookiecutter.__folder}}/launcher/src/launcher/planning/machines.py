@@ -74,7 +74,7 @@ def _obstacle(
 ) -> tuple[str, str]:
     """Say why a machine cannot be taken, and what to give so that it can; nothing where it can."""
     try:
-        cost = price(cloud.backend, name, cloud.region)
+        cost = price(cloud.backend, name, cloud.region, cloud)
         worst = cost.worst_case(cloud.spot, cloud.max_hours * starts, cloud.nodes)
     except UserError as error:
         return str(error).removesuffix("."), "another cloud.region or cloud.spot"
@@ -93,7 +93,7 @@ def _obstacle(
 
 def table(cloud: Any, allowance: Allowance | None) -> Iterator[str]:
     """Give lines that show each machine of the region: prices, and how many the account may have."""
-    yield f"{'machine':<11}{'type':<24}{'USD/h spot':>11}{'on demand':>11}{'may have: spot':>16}{'on demand':>15}"
+    yield f"{'machine':<11}{'type':<26}{'USD/h spot':>11}{'on demand':>11}{'may have: spot':>16}{'on demand':>15}"
     for name in machines(cloud.backend):
         try:
             cost = price(cloud.backend, name, cloud.region)
@@ -102,7 +102,7 @@ def table(cloud: Any, allowance: Allowance | None) -> Iterator[str]:
         spot, demand = (_may_have(cost, tier, allowance) for tier in (True, False))
         on_demand = "-" if cost.on_demand is None else f"{cost.on_demand:.2f}"
         yield (
-            f"{name:<11}{cost.machine.type:<24}{cost.spot:>11.2f}{on_demand:>11}{spot:>16}{demand:>15}"
+            f"{name:<11}{cost.machine.type:<26}{cost.spot:>11.2f}{on_demand:>11}{spot:>16}{demand:>15}"
         )
 
 

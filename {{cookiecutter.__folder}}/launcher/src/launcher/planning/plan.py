@@ -20,14 +20,15 @@ from ..identity import branch, git_state, make_run_id, pull_request
 from ..job import Job, Kind, Machine, Search
 from ..money.prices import Price, price
 from ..project import project
-from ..providers import find
+from ..providers import find, own_code, starts
+from . import predicting
 
 if TYPE_CHECKING:
     from ..records import Record
 
 # What is for launch itself; everything else is passed on to the training.
 OWN = re.compile(
-    r"[+~]{0,2}(cloud[.=@]|cloud$|hydra[./]"
+    r"[+~]{0,2}(cloud[.=@]|cloud$|predict\.|hydra[./]"
     r"|(dry_run|doctor_only|code|job|sweep|run|run\.id|run\.root)(=|$))"
 )
 
@@ -69,7 +70,8 @@ class Plan:
     @property
     def commit(self) -> str | None:
         """The commit that this folder's code is of, when it is this folder's code that runs."""
-        here = self.packed is not None or self.config.cloud.backend == "local"
+        cloud = self.config.cloud
+        here = self.packed is not None or own_code(cloud)
         if not here or not self.state["commit"]:
             return None
         return self.state["commit"] + ("-dirty" if self.state["dirty"] else "")
@@ -81,9 +83,8 @@ class Plan:
 
     @property
     def starts(self) -> int:
-        """How often a machine may be paid for the whole time: once, unless the provider's limit is each start's own."""
-        each = getattr(find(self.config.cloud.backend), "LIMIT_PER_ATTEMPT", False)
-        return self.config.cloud.max_attempts if each else 1
+        """How often a machine may be paid for the whole time."""
+        return starts(self.config.cloud, self.job.kind.value)
 
     @property
     def worst_case(self) -> float:
@@ -94,7 +95,7 @@ class Plan:
         cost, job = self.price, self.job
         machine = job.machine
         if not cost.region:
-            return f"machine   {machine.type}: free"
+            return f"machine   {machine.type}: {cost.date or 'free'}"
         gpus = f" with {machine.gpus} {machine.gpu}" if machine.gpu else ""
         nodes = f"{job.nodes} node{'s' * (job.nodes > 1)}"
         trials = f"{job.search.trials} trials of " if job.search else ""
@@ -180,15 +181,18 @@ def make_plan(
     """
     cloud = config.cloud
     _refuse_what_stays_here(config)
-    cost = price(cloud.backend, cloud.machine, cloud.region)
+    cost = price(cloud.backend, cloud.machine, cloud.region, cloud, config.dry_run)
     run_id = config.run.id or make_run_id()
     earlier = _earlier(config) if config.run.id and not config.dry_run else (0.0, 0)
     packed = _pack(config)
-    passed = (word for word in overrides if not OWN.match(word))
-    device = _device(cost.machine, overrides, config.job)
-    args = (*constants, *passed, *device, f"run.id={run_id}")
     trials = search.trials if search else 1
     kind = Kind.sweep if search else Kind[config.job]
+    if kind is Kind.predict:
+        args = (*predicting.arguments(config), f"run.id={run_id}")
+    else:
+        passed = (word for word in overrides if not OWN.match(word))
+        device = _device(cost.machine, overrides, config.job)
+        args = (*constants, *passed, *device, f"run.id={run_id}")
     labels = {
         **cloud.labels,
         words.RUN_LABEL: label(run_id),
@@ -204,7 +208,7 @@ def make_plan(
         spot=cloud.spot and kind is not Kind.notebook,  # a person's work must not be taken away
         max_hours=cloud.max_hours,
         env=_environment(config, run_id, earlier, packed, search),
-        secrets=OmegaConf.to_container(cloud.secrets),  # type: ignore[arg-type]
+        secrets={} if kind is Kind.predict else OmegaConf.to_container(cloud.secrets),  # type: ignore[arg-type]
         labels=labels,
         output=f"{cloud.bucket.rstrip('/')}/runs/{run_id}" if cloud.bucket else None,
         kind=kind,
@@ -225,13 +229,18 @@ def label(text: str) -> str:
 
 
 def _refuse_what_stays_here(config: DictConfig) -> None:
+    if not config.cloud.bucket and config.cloud.backend != "local":
+        raise UserError("cloud.bucket=null would lose the results; give the address of a bucket.")
+    if config.job != Kind.predict.value:  # which reads nothing of a training's settings
+        _refuse_of_a_training(config)
+
+
+def _refuse_of_a_training(config: DictConfig) -> None:
     cloud, folder, source = config.cloud, str(config.data.get("folder", "")), config.restore["from"]
     if config.run.root != "runs":
         raise UserError("run.root is for `uv run train`; results of a launch are in runs/<id>.")
     if Path(folder).is_absolute() or ".." in Path(folder).parts:
         raise UserError(f"data.folder={folder} is on this machine only; give a folder below data/.")
-    if not cloud.bucket and cloud.backend != "local":
-        raise UserError("cloud.bucket=null would lose the results; give the address of a bucket.")
     if config.trainer.compile and cloud.machine != "process" and not _image_has_compiler():
         raise UserError(
             f"trainer.compile={config.trainer.compile} needs a C compiler, and the image has none: let the Dockerfile's last stage "
@@ -254,7 +263,7 @@ def _pack(config: DictConfig) -> bytes | None:
     cloud = config.cloud
     if config.code != "worktree":
         return None
-    if cloud.backend == "local" and not cloud.image:
+    if own_code(cloud):
         return None  # it runs this folder's code anyway
     if not cloud.bucket:
         raise UserError("code=worktree travels by the bucket; give cloud.bucket=...")
@@ -288,7 +297,8 @@ def _environment(
         words.RUN_MAX_ATTEMPTS: str(cloud.max_attempts + earlier[1]),
     }
     # A data set may be in a package, and then nothing is fetched.
-    if folder := config.data.get("folder"):
+    folder = config.data.get("folder")
+    if folder and config.job != Kind.predict.value:
         env[words.RUN_DATA] = str(folder)
     if status := getattr(find(cloud.backend), "RETRY_STATUS", None):
         env[words.RUN_RETRY_STATUS] = str(status)
@@ -300,6 +310,8 @@ def _environment(
         env[words.RUN_CODE] = uri(packed, cloud.bucket)
     if search:
         env |= {words.RUN_KIND: Kind.sweep.value, words.RUN_OBJECTIVE: search.objective}
+    if config.job == Kind.predict.value:
+        env |= {words.RUN_KIND: config.job, words.RUN_MODELS: predicting.registry(config)}
     if config.job == "notebook":
         idle = str(int(cloud.idle_minutes * 60))
         env |= {words.RUN_KIND: Kind.notebook.value, words.RUN_IDLE_SECONDS: idle}

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..errors import UserError
+
+# What makes a signed address open for whoever reads it; libraries put whole addresses in their errors.
+SIGNED = re.compile(
+    r"\b((?:X-(?:Amz|Goog)-)?(?:sig|Signature|Security-Token))=[^&\s)'\"]+", re.IGNORECASE
+)
 
 
 class ServiceError(UserError):
@@ -40,7 +46,8 @@ class UnreachableError(ServiceError):
 
 
 def line(text: Any) -> str:
-    """Make one line without a full stop of what a library or a server said."""
+    """Make one line without a full stop of what a library or a server said, and without what opens a signed address."""
     if isinstance(text, Exception):
         text = text.args[0] if text.args and isinstance(text.args[0], str) else text
-    return " ".join(str(text).split())[:300].rstrip(". ") or "no reason given"
+    said = SIGNED.sub(r"\1=...", " ".join(str(text).split()))
+    return said[:300].rstrip(". ") or "no reason given"

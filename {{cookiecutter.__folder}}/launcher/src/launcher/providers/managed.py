@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from types import ModuleType
+from typing import Protocol, TypeVar
 
 from ..errors import UserError
 from ..job import Leftover, Problem, State
 from .errors import ServiceError
 
 Check = Callable[[], list[Problem]]
+
+
+class Submitted(Protocol):
+    """A job that a service knows.
+
+    Args:
+        allowed: what its launch allowed the run in all; another launch of it allows something else.
+    """
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def created(self) -> datetime: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def allowed(self) -> object: ...
+
+
+Known = TypeVar("Known", bound=Submitted)
 
 
 class Managed:
@@ -50,6 +71,21 @@ def _guarded(check: Check) -> list[Problem]:
         return check()
     except ServiceError as error:
         return [Problem(error.what, error.remedy)]
+
+
+def chain(found: Known, known: Iterable[Known]) -> list[Known]:
+    """Give a job and those that were submitted before it, for the same launch, and had ended too early.
+
+    Their time is this launch's too.
+    """
+    before = [
+        job
+        for job in known
+        if (job.run_id, job.allowed) == (found.run_id, found.allowed)
+        and job.created < found.created
+        and job.state is State.preempted
+    ]
+    return [found, *before]
 
 
 def without_labels(labels: object) -> list[Problem]:

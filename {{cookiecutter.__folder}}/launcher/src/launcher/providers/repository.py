@@ -17,6 +17,9 @@ from .errors import line
 from .steps import Steps, option
 
 ENVIRONMENT = "cloud"  # in .github/workflows/train.yml
+# Those of jobs that log in. Of the others none is made here, for GitHub makes what a workflow names, without rules
+# (docs.github.com/en/actions/how-tos/deploy/configure-and-manage-deployments/manage-environments).
+ENVIRONMENTS = (ENVIRONMENT, "unattended")
 LABEL = "train"  # of pull requests, there too
 NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]+")
 ABSENT = re.compile(r"HTTP 404|Not Found")
@@ -135,7 +138,7 @@ def tell(repository: Repository, variables: Mapping[str, str], reviewer: str, st
 
 
 def forget(name: str, variables: tuple[str, ...], steps: Steps) -> None:
-    """Remove what `tell` has made. What is gone already is no error.
+    """Remove what `tell` has made, and the workflow's runs. What is gone already is no error.
 
     Raises:
         UserError: GitHub refuses it.
@@ -143,8 +146,9 @@ def forget(name: str, variables: tuple[str, ...], steps: Steps) -> None:
     for variable in variables:
         _remove(steps, f"variable {variable}", "variable", "delete", variable, "--repo", name)
     _remove(steps, f"label {LABEL}", "label", "delete", LABEL, "--yes", "--repo", name)
-    path = f"repos/{name}/environments/{ENVIRONMENT}"
-    _remove(steps, f"environment {ENVIRONMENT}", "api", "--method", "DELETE", path, "--silent")
+    for environment in ENVIRONMENTS:
+        path = f"repos/{name}/environments/{environment}"
+        _remove(steps, f"environment {environment}", "api", "--method", "DELETE", path, "--silent")
 
 
 def exists(name: str) -> bool:

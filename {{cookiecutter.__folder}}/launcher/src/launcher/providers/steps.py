@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 
@@ -43,3 +44,36 @@ class Steps:
 def option(name: str, default: str = "") -> str:
     """Give a setting, which is an environment variable: an empty one is none."""
     return os.environ.get(name, "").strip() or default
+
+
+def budget_options() -> tuple[str, str]:
+    """Give BUDGET, an amount a month, and MAIL, who is told; both empty for none.
+
+    Raises:
+        UserError: they mean nothing, or one is given without the other.
+    """
+    budget, mail = option("BUDGET"), option("MAIL")
+    if budget and not re.fullmatch(r"[1-9]\d*", budget):
+        raise UserError(f"'{budget}' is no budget: write a whole number, such as BUDGET=50.")
+    if bool(budget) != bool(mail) or (mail and not re.fullmatch(r"[^@\s]+@[^@\s]+", mail)):
+        raise UserError(
+            "A budget needs an amount and somebody who is told: write BUDGET=50 MAIL=you@example.org."
+        )
+    return budget, mail
+
+
+def data_option(what: str) -> bool:
+    """Tell whether DATA=delete was given.
+
+    Args:
+        what: stays without it.
+
+    Raises:
+        UserError: another word was given.
+    """
+    data = option("DATA")
+    if data not in ("", "delete"):
+        raise UserError(
+            f"'{data}' is no choice: write DATA=delete, or leave it out to keep the {what}."
+        )
+    return bool(data)

@@ -40,7 +40,7 @@ class Record:
         worst_case_usd: of this launch, for all nodes until the time limit.
         earlier_seconds: how long the run had been running when this launch continued it.
         job: the provider's name of the job; None until it was submitted.
-        kind: train, sweep or notebook.
+        kind: one of job.Kind.
         max_wait_hours: for a machine, before its first start and after each preemption.
         pull_request: number of the one that it was launched for.
         env, secrets, labels, output: of the job, so that it can be submitted again.

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import get_origin
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -69,8 +70,10 @@ def _explain_key(cause: OmegaConfBaseException) -> str:
     if not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return f"{key}: {first}."
     known = getattr(cause.object_type, "__dataclass_fields__", None) or cause.parent_node
-    section = key.rpartition(".")[0]
+    section, _, name = key.rpartition(".")
     names = [str(each) for each in known or () if each != "hydra"]
+    if section and (get_origin(cause.ref_type) is dict or not names):
+        return f"{section} has no {name} yet; to add it put + before it, as in +{key}=..."
     return f"There is no {key}{nearest(key, [f'{section}.{each}' if section else each for each in names])}"
 
 
@@ -129,7 +132,7 @@ def _for_shell(word: str) -> str:
 def _explain_instantiation(error: InstantiationException) -> str:
     """Say which section's class refused its settings, in the class's own words."""
     reason: BaseException = error
-    while reason.__cause__:
+    while reason.__cause__ and not isinstance(reason, UserError):
         reason = reason.__cause__
     if isinstance(reason, UserError):
         return str(reason)

@@ -14,7 +14,7 @@ from ..identity import check_run_id
 from ..project import project
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
-CHOICES = {"job": ("train", "notebook"), "code": ("image", "worktree")}
+CHOICES = {"job": ("train", "notebook", "predict"), "code": ("image", "worktree")}
 SWITCHES = ("dry_run", "doctor_only")
 
 
@@ -23,17 +23,23 @@ class CloudConfig:
     """Where a job runs, and what it may cost; a setting that a backend has no use for has a value here."""
 
     backend: str = MISSING
+    infra: str | None = None  # where an engine of one's own is to start it, in that engine's words
     project: str | None = None
     region: str | None = None
     bucket: str | None = None
     image: str | None = None
     repository: str | None = None
     service_account: str | None = None
+    workspace: str | None = None  # in which jobs are, where the cloud has such
+    compute: str | None = None  # a cluster of one's own; None: machines for this job only
     labels: dict[str, str] = MISSING
     machine: Any = MISSING  # one, or a list of which the first that can be had is taken
     nodes: int = 1
     spot: bool = False
     max_hours: float = MISSING
+    attempt_hours: float | None = (
+        None  # of one start, where a queue allows less than the job needs; None: all of them
+    )
     max_wait_hours: float = 24.0  # for a machine; then the janitor ends the job
     max_cost_usd: float = MISSING
     max_month_usd: float = MISSING
@@ -44,6 +50,17 @@ class CloudConfig:
     zones: list[str] | None = None  # of a region; None: all of them
     driver: str | None = None  # version of NVIDIA's; None: the one of the machine's system
     idle_minutes: float = 30.0  # after which a notebook that nobody uses is ended
+
+
+@dataclass
+class PredictConfig:
+    """What job=predict does; typed without the section's name, as after `uv run predict`."""
+
+    model: str | None = None
+    input: str | None = None
+    output: str | None = None
+    arrays: bool = False
+    once: bool = False
 
 
 def register_resolver() -> None:
@@ -67,7 +84,7 @@ def register() -> None:
 
     store = ConfigStore.instance().store
     store(name="train_schema", node={})
-    store(name="launch_schema", node={"cloud": CloudConfig})
+    store(name="launch_schema", node={"cloud": CloudConfig, "predict": PredictConfig})
 
 
 def machines(cloud: DictConfig) -> list[str]:
@@ -125,6 +142,8 @@ def check_cloud(cloud: DictConfig) -> None:
         "cloud.idle_minutes": (cloud.idle_minutes, 1),
         "cloud.max_attempts": (cloud.max_attempts, 1),
     }
+    if cloud.attempt_hours is not None:
+        least["cloud.attempt_hours"] = (cloud.attempt_hours, 0.01)
     for key, (value, bound) in least.items():
         if not value >= bound:  # so that "nan" is refused too
             raise UserError(f"{key}={value} is too small; the least is {bound}.")

@@ -13,14 +13,16 @@ from ..job import (
     RUN_DISK,
     RUN_IDLE_SECONDS,
     RUN_KIND,
+    RUN_MODELS,
     RUN_RETRY_STATUS,
     Kind,
 )
 from ..storage import StorageUnavailable
-from . import disk, opt_ml
+from . import aml, disk, opt_ml
 from .cluster import this_node
 from .more import read_more
 from .notebook import Notebook, idle_seconds
+from .predict import Predict
 from .settings import Settings
 from .trial import read_trial
 from .worker import Worker
@@ -40,6 +42,7 @@ def main() -> None:
     code = worker.run()
     explain(worker.log.masked(worker.reason), code)
     sys.stdout.flush()
+    worker.outlast()
     os._exit(service_status(code, os.environ))  # an upload that hangs must not keep a machine
 
 
@@ -52,6 +55,7 @@ def make(words: list[str], root: Path) -> Worker:
     """
     if opt_ml.JOB in os.environ and words == opt_ml.DEFAULT_ARGUMENTS:
         words = []
+    os.environ.update(aml.identity(os.environ))  # with which the bucket is read
     env, words = read_more(os.environ, words)
     os.environ.update(env)
     args = [word for word in words if not word.startswith("run.id=")]
@@ -60,10 +64,15 @@ def make(words: list[str], root: Path) -> Worker:
     if trial:
         settings = trial.narrow(settings)
     node = this_node(env, args)
+    if aml.JOB in env:
+        for name in aml.RANKS:
+            os.environ.pop(name, None)
     if folder := env.get(RUN_DISK):
         disk.move(folder, root)
     if env.get(RUN_KIND) == Kind.notebook.value:
         return Notebook(settings, node, root, idle_seconds(env.get(RUN_IDLE_SECONDS)))
+    if env.get(RUN_KIND) == Kind.predict.value:
+        return Predict(settings, node, args, root, env.get(RUN_MODELS))
     return Worker(settings, node, args, root, trial)
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
-from ..job import RUN_NODES
+from ..job import RUN_FIRST, RUN_NODES, RUN_RANK
 from ..project import project
-from . import opt_ml
+from . import aml, opt_ml
 
 CLUSTER_SPEC = "CLUSTER_SPEC"  # set by Vertex AI: the addresses of all nodes, and which one this is
 PORT = 29500  # torchrun's own default, where the service names none
@@ -102,6 +102,11 @@ def this_node(env: Mapping[str, str], args: list[str]) -> Node:
                 raise
             # The file may be closed to us, and of one node it tells nothing that matters.
             return Node(processes=processes)
+    if aml.JOB in env and (count := int(env.get(RUN_NODES, "1"))) > 1:
+        rank, master = aml.place(env, count)
+        return Node(rank, count, master, processes)
+    if RUN_FIRST in env:
+        return _told(env, processes)
     text = env.get(CLUSTER_SPEC)
     if not text:
         return Node(processes=processes)
@@ -115,6 +120,15 @@ def this_node(env: Mapping[str, str], args: list[str]) -> Node:
         return Node(rank, len(nodes), (host, int(port)), processes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{CLUSTER_SPEC} cannot be understood ({error!r}): {text}") from error
+
+
+def _told(env: Mapping[str, str], processes: int) -> Node:
+    try:
+        host, _, port = env[RUN_FIRST].rpartition(":")
+        return Node(int(env[RUN_RANK]), int(env[RUN_NODES]), (host, int(port)), processes)
+    except (KeyError, ValueError) as error:
+        told = ", ".join(f"{name}={env.get(name)}" for name in (RUN_FIRST, RUN_RANK, RUN_NODES))
+        raise UserError(f"Which node this is cannot be understood: {told}.") from error
 
 
 def _among_hosts(processes: int) -> Node:

@@ -26,7 +26,7 @@ def read_more(env: Mapping[str, str], args: Sequence[str]) -> tuple[dict[str, st
     try:
         found = json.loads(text)
         more = {str(name): str(value) for name, value in found["env"].items()}
-        given = list(args) if found["args"] is None else [str(each) for each in found["args"]]
+        given = [*(str(each) for each in found["args"] or ()), *args]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{RUN_MORE}={uri} cannot be understood ({error!r}).") from error
     return {**env, **more}, given

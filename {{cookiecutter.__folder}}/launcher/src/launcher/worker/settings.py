@@ -21,6 +21,7 @@ class Settings:
     secrets: dict[str, str]
     max_seconds: float | None
     max_attempts: int | None
+    events: str | None = None
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Settings:
@@ -53,4 +54,5 @@ class Settings:
             secrets={name: resource for name, _, resource in pairs},
             max_seconds=number(job.RUN_MAX_SECONDS),
             max_attempts=None if attempts is None else int(attempts),
+            events=env.get(job.RUN_EVENTS) or None,
         )

@@ -50,7 +50,6 @@ class Mirror:
         each_time: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder, self.uri, self.say, self.each_time = folder, uri, say, each_time
-        self._staging = folder / STAGING
         self._published: list[str] = []  # checkpoints in the bucket, oldest first
         self._surplus: list[str] = []  # damaged ones there
         self._uploaded: dict[str, tuple[int, int]] = {}  # file -> what it was like
@@ -59,6 +58,12 @@ class Mirror:
             threading.Thread(target=self._follow, name="sync", daemon=True),
         )
         self._failing = self._restored = False
+
+    @property
+    def _staging(self) -> Path:
+        """Of each thread its own: one that hung, and was left behind, still removes what it has staged when it goes on."""
+        behind = threading.current_thread() is self._thread
+        return self.folder / STAGING / ("beside" if behind else "end")
 
     # Before the training
 
@@ -164,9 +169,10 @@ class Mirror:
         if newest:
             self._publish_checkpoint(newest, patience)
             keep = max(1, len(self._local()))
+            kept = self._published[-keep:]
             for old in [*self._surplus, *self._published[:-keep]]:
                 remove(f"{self.uri}/checkpoints/{old}", patience=patience)
-            self._published, self._surplus = self._published[-keep:], []
+            self._published, self._surplus = kept, []
 
     def _stage_newest(self) -> str | None:
         """Give the newest checkpoint a second name, so that the training may remove it meanwhile."""
@@ -183,7 +189,8 @@ class Mirror:
     def _publish_checkpoint(self, name: str, patience: float) -> None:
         staged = self._staging / name
         store(staged, f"{self.uri}/checkpoints/{name}", patience=patience)
-        self._published.append(name)
+        if name not in self._published:  # a thread that was left behind may have been as fast
+            self._published.append(name)
         for path in self._staging.glob("*.pt"):
             path.unlink(missing_ok=True)
 
@@ -220,7 +227,7 @@ class Mirror:
                 self.publish(patience=0)
                 self._publish_rest()
                 self._recovered()
-                shutil.rmtree(self._staging, ignore_errors=True)
+                shutil.rmtree(self.folder / STAGING, ignore_errors=True)
                 return
             except StorageUnavailable as error:
                 if time.monotonic() + delay > until:

@@ -72,10 +72,13 @@ class Trial:
                 f"{uri} is of an earlier sweep with other settings; launch this one with another run.id."
             )
 
-    def report(self, folder: Path) -> tuple[int, float] | None:
+    def report(self, folder: Path, last: bool = False) -> tuple[int, float] | None:
         """Tell the service all that was measured so far; give the last step and value, None where there is none.
 
         The service takes the last for the result; once the training has ended, that is of the weights that it keeps.
+
+        Args:
+            last: whether it has ended.
         """
         measured = self._measurements(folder / CURVES)
         kept = self._kept(folder / RUN)
@@ -83,7 +86,7 @@ class Trial:
             measured.append((measured[-1][0] + 1, kept))
         if not measured:
             return None
-        self.channel.tell(self.number, self.objective, measured)
+        self.channel.tell(self.number, self.objective, measured, last)
         return measured[-1]
 
     def result(self, folder: Path) -> float:
@@ -92,7 +95,7 @@ class Trial:
         Raises:
             UserError: it was not measured, or is no number.
         """
-        last = self.report(folder)
+        last = self.report(folder, last=True)
         if last is None:
             raise UserError(
                 f"The training measured no {self.objective}, which the sweep optimizes; give objective= one of "

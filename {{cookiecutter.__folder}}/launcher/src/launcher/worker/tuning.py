@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ..errors import UserError
 from ..job import ARGUMENTS, OBJECTIVE_LINE
-from . import opt_ml
+from . import aml, opt_ml
 
 # Vertex AI sets the first, appends the settings to the arguments as --name=value, and reads the objective from a file,
 # one JSON object a line, as its library `cloudml-hypertune` writes it.
@@ -33,8 +33,14 @@ OWN = "_"  # begins the settings that are the service's, such as _tuning_objecti
 class Channel(Protocol):
     """Where a service looks for what a trial has measured."""
 
-    def tell(self, number: int, objective: str, measured: Sequence[tuple[int, float]]) -> None:
-        """Tell it all that was measured so far: step and value, the last of which is the result."""
+    def tell(
+        self, number: int, objective: str, measured: Sequence[tuple[int, float]], last: bool = False
+    ) -> None:
+        """Tell it all that was measured so far: step and value, the last of which is the result.
+
+        Args:
+            last: whether the training has ended.
+        """
         ...
 
 
@@ -63,7 +69,9 @@ class FileChannel:
 
     path: Path
 
-    def tell(self, number: int, objective: str, measured: Sequence[tuple[int, float]]) -> None:
+    def tell(
+        self, number: int, objective: str, measured: Sequence[tuple[int, float]], last: bool = False
+    ) -> None:
         now = time.time()
         lines = [
             {
@@ -86,7 +94,9 @@ class LogChannel:
 
     told: int = field(default=-1)
 
-    def tell(self, number: int, objective: str, measured: Sequence[tuple[int, float]]) -> None:
+    def tell(
+        self, number: int, objective: str, measured: Sequence[tuple[int, float]], last: bool = False
+    ) -> None:
         for step, value in measured:
             if step > self.told:
                 sys.stdout.write(f"{OBJECTIVE_LINE}{value!r} of {objective} at step {step}\n")
@@ -100,6 +110,10 @@ def given(env: Mapping[str, str], args: Sequence[str]) -> Given:
     Raises:
         UserError: it gives something else than plain settings.
     """
+    if aml.JOB in env:
+        settings, overrides = _split([aml.plain(word) for word in args])
+        channel = aml.RunChannel(env)
+        return Given(aml.number(env), aml.JOB, settings, overrides, channel)
     return _by_file(env, args) if opt_ml.JOB in env else _by_arguments(env, args)
 
 

@@ -26,6 +26,7 @@ from .log import WorkerLog
 from .observed import NOTE, read_note
 from .overlay import lay
 from .pull import pull
+from .scheduled_events import Watch
 from .secrets import read_secrets
 from .settings import Settings
 from .sync import Mirror, final_patience
@@ -61,6 +62,8 @@ class Worker:
         trial: of a sweep, that the run is.
     """
 
+    WORK, KEPT = "training", "what was trained is saved"  # as people are told of it
+
     def __init__(
         self,
         settings: Settings,
@@ -85,6 +88,7 @@ class Worker:
             else None
         )
         self.number, self.reason = 0, ""  # of this attempt, and why it ended
+        self._watch_machine = Watch(settings.events, self.log.say) if settings.events else None
         self._child: subprocess.Popen[str] | None = None
         self._signal: int | None = None
         self._starting = self._saving = self._expired = self._gave_up = False
@@ -93,6 +97,8 @@ class Worker:
         """Do it all and give the exit status."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._note_signal)
+        if self._watch_machine:
+            self._watch_machine.start()
         try:
             if outcome := self.attempts.outcome():
                 self.log.say(f"nothing to do: the run has {outcome['state']}: {outcome['reason']}")
@@ -110,6 +116,11 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - a crash that says nothing would be tried again and again
             self.log.write(traceback.format_exc())
             return self._final(State.failed, f"{type(error).__name__}: {error}")
+
+    def outlast(self) -> None:
+        """Wait for the end of a machine that is being taken away without a signal: then the service starts the job again."""
+        if self._watch_machine:
+            self._watch_machine.outlast()
 
     def _begin(self) -> None:
         settings = self.settings
@@ -188,19 +199,17 @@ class Worker:
         if self._signal:
             return self._end(128 + self._signal, "the machine is taken away")
         if self._expired:
-            return self._final(
-                State.stopped, "the time limit was reached; what was trained is saved"
-            )
+            return self._final(State.stopped, f"the time limit was reached; {self.KEPT}")
         if failure and failure["final"]:
             return self._final(State.failed, failure["reason"])
         if failure:
             return self._retry(failure["reason"])
         if code < 0 or code > 128:
             signum = -code if code < 0 else code - 128
-            return self._retry(f"the training was ended by signal {signum}")
+            return self._retry(f"the {self.WORK} was ended by signal {signum}")
         if self.node.alone:
-            return self._final(State.failed, last or f"the training ended with status {code}")
-        return self._retry("a process of the training was lost")
+            return self._final(State.failed, last or f"the {self.WORK} ended with status {code}")
+        return self._retry(f"a process of the {self.WORK} was lost")
 
     def _command(self) -> list[str]:
         return self.node.command([*self.args, f"run.id={self.settings.run_id}"])
@@ -239,7 +248,7 @@ class Worker:
 
     def _expire(self) -> None:
         self._expired = True
-        self.log.say("the time limit is near; the training saves and ends")
+        self.log.say(f"the time limit is near; the {self.WORK} saves and ends")
         if self._child:
             self._child.terminate()
 

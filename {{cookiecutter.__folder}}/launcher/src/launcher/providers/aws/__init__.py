@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+TARGETS = {"sagemaker": "sagemaker_endpoint"}  # where models can answer, each with its module
+MIRRORS = {"sagemaker": "sagemaker_models"}  # registries of models
+
 
 def browse(uri: str) -> str:
     """Give the page that shows what is at an address; empty where that is in no bucket of this cloud."""

@@ -21,6 +21,8 @@ from ..errors import LoginError, ServiceError, UnreachableError, line
 from .errors import LOGIN, explain
 
 TIMEOUT = 30  # seconds, for one answer
+# Of what a model computes: it has 60 seconds for an answer, and whoever asks decides whether to ask again.
+RUNTIME, RUNTIME_TIMEOUT = "sagemaker-runtime", 70
 ATTEMPTS = 5  # of one call, where botocore knows that another one may help and does no harm
 OTHERS = ("cn-", "us-gov-", "us-iso", "eu-isoe-", "eusc-")  # partitions with accounts of their own
 # What may have been done although its answer was lost: another try is the caller's to decide.
@@ -60,25 +62,33 @@ def client(service: str, where: str | None = None) -> Any:
 
 @cache
 def _client(service: str, where: str, once: bool = False) -> Any:
-    import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
     check_region(where)
+    once |= service == RUNTIME
     retries: Any = {"mode": "standard", "total_max_attempts": 1 if once else ATTEMPTS}
     config = Config(
         connect_timeout=TIMEOUT,
-        read_timeout=TIMEOUT,
+        read_timeout=RUNTIME_TIMEOUT if service == RUNTIME else TIMEOUT,
         retries=retries,
         max_pool_connections=32,
         user_agent_extra="launcher",
     )
     with _making:
         try:
-            made = boto3.Session().client(service, region_name=where, config=config)
+            made = _session().client(service, region_name=where, config=config)
         except BotoCoreError as error:
             raise _explain(error, service) from error
     return made
+
+
+@cache
+def _session() -> Any:
+    """Give what all clients have in common: AWS's list of places, which takes a tenth of a second to read, and the login."""
+    import boto3
+
+    return boto3.Session()
 
 
 def call(service: str, operation: str, where: str | None = None, **parameters: Any) -> Any:

@@ -11,15 +11,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from ...errors import UserError
 from ...money.prices import table
+from ..price_list import Difference, differ, report
 from . import auth, pricing
 
 HOME = "us-east-1"  # one of the few regions where the API is; it knows the prices of all
-ROUNDING = 0.002, 0.001  # USD, and share of the price, that a row may differ by
 SERVICES = {
     "batch": ("AmazonEC2", "instanceType", ""),
     "sagemaker": ("AmazonSageMaker", "instanceName", "ml."),
@@ -39,17 +38,6 @@ PURPOSES = ("component", "platoinstancetype")
 Prices = dict[tuple[str, str, str], float]  # by backend, type and region
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A price of the table that is not the list's; None where the list has none."""
-
-    machine: str
-    backend: str
-    region: str
-    ours: float
-    theirs: float | None
-
-
 def main() -> None:
     """Print the rows that differ."""
     rows = table(pricing.TABLE)
@@ -58,12 +46,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     found = list(compare(rows, prices))
-    for each in found:
-        theirs = f"{each.theirs:9.3f}" if each.theirs is not None else "   absent"
-        place = f"{each.machine:10} {each.backend:10} {each.region:15}"
-        print(f"{place} table {each.ours:9.3f}  AWS {theirs}")
-    print(f"{len(found)} of {len(rows)} rows differ from AWS's list of today.")
-    sys.exit(1 if found else 0)
+    report(found, len(rows), "AWS")
 
 
 def read(rows: Iterable[dict[str, str]]) -> Prices:
@@ -110,8 +93,8 @@ def compare(rows: Iterable[dict[str, str]], prices: Prices) -> Iterator[Differen
     for row in rows:
         backend, ours = row["backends"], float(row["on_demand"])
         theirs = prices.get((backend, row["type"], row["region"]))
-        if theirs is None or abs(ours - theirs) > max(ROUNDING[0], ROUNDING[1] * theirs):
-            yield Difference(row["machine"], backend, row["region"], ours, theirs)
+        if differ(ours, theirs):
+            yield Difference((row["machine"], backend, row["region"]), ours, theirs)
 
 
 if __name__ == "__main__":

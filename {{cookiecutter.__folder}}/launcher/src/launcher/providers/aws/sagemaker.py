@@ -13,19 +13,17 @@ from typing import Any
 
 from ...errors import UserError
 from ...job import (
-    RUN_MAX_ATTEMPTS,
-    RUN_MAX_SECONDS,
     Handle,
     Job,
     Kind,
     Machine,
     Problem,
-    State,
     Status,
 )
 from ...storage import write_text
 from ..errors import QuotaError, ServiceError, UnreachableError
-from ..managed import at_work, without_labels
+from ..handed import MORE, Handed
+from ..managed import at_work, chain, without_labels
 from . import auth as aws
 from . import doctor, logs, quotas, registry, sagemaker_tuning
 from . import sagemaker_request as requests
@@ -33,7 +31,6 @@ from . import sagemaker_state as states
 from .backend import AwsBackend
 from .sagemaker_find import TRAINING, TUNING, Finder, Found
 from .sagemaker_find import Kind as Jobs
-from .sagemaker_request import Handed
 
 ABILITIES = ("SWEEPS", "NODES")
 LOGS = "/aws/sagemaker/TrainingJobs"
@@ -135,7 +132,7 @@ class SageMaker(AwsBackend):
         handed, kind = self._hand(job), TUNING if job.search else TRAINING
         body = self._request(job, handed)
         if handed.more and job.output:
-            write_text(f"{job.output}/{requests.MORE}", handed.more)
+            write_text(f"{job.output}/{MORE}", handed.more)
         delays, lost = list(SUBMIT_DELAYS), False
         name = self._new_name(job, kind)
         while True:
@@ -211,33 +208,13 @@ class SageMaker(AwsBackend):
 
     def _status(self, found: Found, known: Sequence[Found]) -> Status:
         now = aws.now()
-        chain = [found, *(job for job in known if _goes_on(found, job))]
         return Status(
             run_id=found.run_id,
             state=found.state,
             created=found.created,
-            seconds=sum(job.seconds(now) for job in chain),
+            seconds=sum(job.seconds(now) for job in chain(found, known)),
             url=self._page(found.kind, found.name),
             detail=found.detail,
             name=found.name,
             labels=dict(found.tags),
         )
-
-
-def _goes_on(job: Found, earlier: Found) -> bool:
-    """Tell whether a job was submitted, for the same launch, because an earlier one had ended too early.
-
-    That one's time is this launch's too. What a run may do in all is the same for all of a launch's jobs, and another
-    for the next launch.
-    """
-    return (
-        job.kind is earlier.kind is TRAINING
-        and (job.run_id, _allowed(job)) == (earlier.run_id, _allowed(earlier))
-        and earlier.created < job.created
-        and earlier.state is State.preempted
-    )
-
-
-def _allowed(job: Found) -> tuple[Any, ...]:
-    variables = job.said.get("Environment") or {}
-    return tuple(variables.get(name) for name in (RUN_MAX_SECONDS, RUN_MAX_ATTEMPTS))

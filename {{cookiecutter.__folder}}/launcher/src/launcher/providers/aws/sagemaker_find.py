@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from ...job import RUN_ID, RUN_LABEL, State
+from ...job import RUN_ID, RUN_LABEL, RUN_MAX_ATTEMPTS, RUN_MAX_SECONDS, State
 from ..errors import MissingError
 from . import auth as aws
 from . import sagemaker_state as states
@@ -86,9 +86,18 @@ class Found:
     @property
     def run_id(self) -> str:
         """The run that it is of: its tag holds but some of what an id may have."""
+        return str(self._variables.get(RUN_ID) or self.tags.get(RUN_LABEL, ""))
+
+    @property
+    def allowed(self) -> tuple[Any, ...]:
+        """What its launch allowed the run in all; another launch of it allows something else."""
+        most = (self._variables.get(name) for name in (RUN_MAX_SECONDS, RUN_MAX_ATTEMPTS))
+        return (self.kind, *most)
+
+    @property
+    def _variables(self) -> Mapping[str, str]:
         definition = self.said.get("TrainingJobDefinition") or self.said
-        variables = definition.get("Environment") or {}
-        return str(variables.get(RUN_ID) or self.tags.get(RUN_LABEL, ""))
+        return definition.get("Environment") or {}
 
     @property
     def created(self) -> datetime:

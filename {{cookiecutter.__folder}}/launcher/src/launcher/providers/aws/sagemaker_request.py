@@ -6,15 +6,14 @@ Bounds: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrai
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ...errors import UserError
-from ...job import RUN_DISK, RUN_ID, RUN_MORE, RUN_NODES, Job
+from ...job import RUN_DISK, RUN_ID, RUN_NODES, Job
+from ..handed import Handed
+from ..handed import hand as hand_over
 
 LONGEST_NAME, TOKEN = 63, 6  # characters; of a name, and of what ends it
 MOST_ARGUMENTS, LONGEST_ARGUMENT = 100, 256
@@ -34,22 +33,6 @@ DISK = "/tmp/run"  # noqa: S108 - nobody else is on the machine
 # own reference, until 2024). By what it detects them is not documented: here whatever has the form of AWS's keys, and the
 # digest of a commit has as many characters as one.
 KEY = re.compile(r"(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])|(?:AKIA|ASIA)[A-Z0-9]{16}")
-MORE = "arguments.json"  # in the run's folder
-
-
-@dataclass(frozen=True)
-class Handed:
-    """How a job's arguments and variables reach its container.
-
-    Args:
-        args: in the request; None where they do not fit there.
-        environment: in the request.
-        more: what is written to the bucket, as JSON; empty where nothing is.
-    """
-
-    args: tuple[str, ...] | None
-    environment: dict[str, str]
-    more: str = ""
 
 
 def hand(job: Job, environment: Mapping[str, str], most: int = MOST_VARIABLES) -> Handed:
@@ -75,16 +58,7 @@ def part(
     if len(kept) > most - 1:
         kept = dict(list(kept.items())[: most - 1])
     rest = {name: value for name, value in wanted.items() if name not in kept}
-    if not rest and args is not None:
-        return Handed(args, kept)
-    if not job.output:
-        what = ", ".join(rest) or "the arguments of the training"
-        raise UserError(
-            f"SageMaker does not take {what}, too long or too many; give cloud.bucket, by which they can travel."
-        )
-    given = None if args is not None else list(job.args)
-    more = json.dumps({"args": given, "env": rest}, indent=2) + "\n"
-    return Handed(args, {**kept, RUN_MORE: f"{job.output}/{MORE}"}, more)
+    return hand_over(job, "SageMaker", kept, rest, args)
 
 
 def too_much(args: Sequence[str]) -> bool:

@@ -16,8 +16,9 @@ from typing import Any
 from ...errors import UserError
 from ...job import ARGUMENTS, OBJECTIVE_LINE, RUN_DIRECTION, Job, Parameter, Problem, Search, State
 from ..choices import word
+from ..handed import Handed
 from . import sagemaker_state as states
-from .sagemaker_request import KEY, Handed, part
+from .sagemaker_request import KEY, part
 
 LONGEST_NAME = 32
 MOST_VARIABLES, LONGEST_SETTING = 48, 2500

@@ -1,7 +1,10 @@
-"""Google Cloud: Vertex AI and Batch, Artifact Registry, Cloud Storage, Secret Manager."""
+"""Google Cloud: Vertex AI and Batch, Cloud Run, Artifact Registry, Cloud Storage, Secret Manager."""
 
 from __future__ import annotations
 
+# Places for models, and registries of them, each with its module.
+TARGETS = {"cloudrun": "cloudrun", "vertex": "vertex_endpoint"}
+MIRRORS = {"vertex": "vertex_models"}
 CONSOLE = "https://console.cloud.google.com"
 
 

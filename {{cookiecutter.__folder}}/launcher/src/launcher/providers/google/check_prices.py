@@ -16,11 +16,11 @@ from typing import Any
 
 from ...errors import UserError
 from ...money.prices import table
+from ..price_list import Difference, differ, report
 from . import auth, pricing
 
 SERVICE = "6F81-5844-456A"  # Compute Engine
 PAGE = 5000  # SKUs, the most that the API gives at once
-ROUNDING = 0.002, 0.001  # USD, and share of the price, that a row may differ by
 
 # What a SKU of a family is called; vCPUs and GiB for each of what the machine's name counts (vCPUs,
 # or GPUs as in `-1g`). Of an A4, the GPU's SKU is the whole machine.
@@ -65,17 +65,6 @@ class Sku:
     price: float
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A price of the table that is not the list's; None where the list has none."""
-
-    machine: str
-    region: str
-    tier: str
-    ours: float
-    theirs: float | None
-
-
 def main() -> None:
     """Print the rows that differ."""
     try:
@@ -84,12 +73,7 @@ def main() -> None:
         sys.exit(str(error))
     rows = table(pricing.TABLE)
     found = list(compare(rows, skus))
-    for each in found:
-        theirs = f"{each.theirs:9.3f}" if each.theirs is not None else "   absent"
-        place = f"{each.machine:14} {each.region:24} {each.tier:9}"
-        print(f"{place} table {each.ours:9.3f}  Google {theirs}")
-    print(f"{len(found)} prices in {len(rows)} rows differ from Google's list of today.")
-    sys.exit(1 if found else 0)
+    report(found, len(rows), "Google")
 
 
 def read() -> Iterator[Sku]:
@@ -133,8 +117,8 @@ def compare(rows: Iterable[dict[str, str]], skus: list[Sku]) -> Iterator[Differe
                 continue
             here = [s for s in skus if s.spot == (tier == "spot") and row["region"] in s.regions]
             ours, theirs = float(row[tier]), _compose(row, here)
-            if theirs is None or abs(ours - theirs) > max(ROUNDING[0], ROUNDING[1] * theirs):
-                yield Difference(row["machine"], row["region"], tier, ours, theirs)
+            if differ(ours, theirs):
+                yield Difference((row["machine"], row["region"], tier), ours, theirs)
 
 
 def _compose(row: dict[str, str], skus: list[Sku]) -> float | None:

@@ -28,6 +28,8 @@ ROLES = {  # the narrowest predefined role that holds the permissions of this pr
     "compute.": "roles/compute.viewer",
     "iam.serviceAccounts.actAs": "roles/iam.serviceAccountUser on the job's service account",
     "logging.": "roles/logging.viewer",
+    "run.": "roles/run.admin",
+    "iam.serviceAccounts.create": "roles/iam.serviceAccountCreator",
     "secretmanager.versions.access": "roles/secretmanager.secretAccessor on the secret",
     "secretmanager.": "roles/secretmanager.viewer on the secret",
     "serviceusage.services.use": "roles/serviceusage.serviceUsageConsumer",

@@ -82,8 +82,16 @@ def run(
     return [*command, job.image, *job.args]
 
 
-def call(*words: str, check: bool = True, timeout: float | None = None) -> str:
+def call(
+    *words: str,
+    check: bool = True,
+    timeout: float | None = None,
+    hint: str = "give cloud.machine=process",
+) -> str:
     """Run a command of Docker and give what it prints; with `check=False` nothing where it fails.
+
+    Args:
+        hint: what to do where it does not answer.
 
     Raises:
         UserError: it failed; with Docker's own reason.
@@ -98,14 +106,28 @@ def call(*words: str, check: bool = True, timeout: float | None = None) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         if check:
-            raise UserError(
-                f"Docker does not answer ({error}); give cloud.machine=process."
-            ) from error
+            raise UserError(f"Docker does not answer ({error}); {hint}.") from error
         return ""
     if done.returncode and check:
         reason = " ".join((done.stderr or done.stdout).split())[-300:]
         raise UserError(f"docker {words[0]} failed: {reason}")
     return "" if done.returncode else done.stdout.strip()
+
+
+def logs(name: str, lines: int) -> str:
+    """Give the last lines that a container has written; empty where there is none."""
+    try:
+        done = subprocess.run(
+            ["docker", "logs", "--tail", str(lines), name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError:
+        return ""
+    return "" if done.returncode else done.stdout
 
 
 def _is_here(url: str) -> bool:

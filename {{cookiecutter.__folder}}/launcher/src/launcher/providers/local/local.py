@@ -37,9 +37,9 @@ from ...job import (
 )
 from ...project import project
 from ...settings.schema import machines
-from . import docker
+from . import apptainer, docker
 
-MACHINES = ("here", "container", "process")
+MACHINES = ("here", "container", "apptainer", "process")
 JOB, LOCK, OUTPUT = ".job.json", ".job.lock", ".job.output"  # in the run's folder
 GRACE = 30.0  # seconds between SIGTERM and SIGKILL, as long as a spot machine has
 POLL = 0.2  # seconds
@@ -48,6 +48,11 @@ POLL = 0.2  # seconds
 def connect(cloud: Any) -> Local:
     """Make the backend from the section `cloud` of the configuration."""
     return Local(cloud)
+
+
+def own_code(cloud: Any) -> bool:
+    """Tell whether a job runs this folder's code: what is built here holds it, too, unless that was done before."""
+    return not cloud.image and "apptainer" not in machines(cloud)
 
 
 class Local:
@@ -73,6 +78,8 @@ class Local:
 
     def reference(self) -> str:
         """Name the image that would run; a process has none."""
+        if self.machine == "apptainer":
+            return apptainer.reference(self.cloud.image)
         return self.cloud.image or (self._tag() if self._containers else "")
 
     def image(self) -> str:
@@ -80,8 +87,8 @@ class Local:
         return self.reference()
 
     def revision(self, image: str) -> str | None:
-        """It does not say; what is built here is of the working tree."""
-        return None
+        """Tell it of an image in a file; what is built here is of the working tree."""
+        return apptainer.revision(image) if self.machine == "apptainer" else None
 
     def check(self, job: Job) -> list[Problem]:
         """Look for what would make the job fail here."""
@@ -95,6 +102,8 @@ class Local:
             problems.append(Problem("a notebook on this machine is no job", remedy))
         if job.nodes > 1:
             problems.append(Problem("this machine is one node", "leave cloud.nodes=1"))
+        if self.machine == "apptainer":
+            problems += apptainer.check(job, self.cloud.image)
         if not self._containers:
             return problems
         if not docker.engine():
@@ -114,6 +123,10 @@ class Local:
             name, labels = self._name(job.run_id), {"project": self.project, "run": job.run_id}
             folders = None if job.output else (Path("data").resolve(), self.runs)
             return {"command": docker.run(job, name, labels, env, folders), "env": {}}
+        if self.machine == "apptainer":
+            folders = None if job.output else (Path("data").resolve(), self.runs)
+            command = apptainer.run(job, self._name(job.run_id), folders)
+            return {"command": command, "env": apptainer.environment(env)}
         env.pop(RUN_CODE, None)  # the working tree is the code; it must not be laid over itself
         worker = "launcher.worker"
         return {"command": [sys.executable, "-m", worker, *job.args], "env": env}
@@ -125,10 +138,10 @@ class Local:
             UserError: the image cannot be built, or the container not be started.
         """
         request = self.request(job)
-        folder = self.runs / job.run_id
-        folder.mkdir(parents=True, exist_ok=True)
         if self._containers and not self.cloud.image:
             docker.build(project().root, self._tag(), job.env.get(RUN_COMMIT, ""))
+        folder = self.runs / job.run_id
+        folder.mkdir(parents=True, exist_ok=True)
         what: dict[str, Any] = {"pid": _start(request["command"], request["env"], folder)}
         if self._containers:
             what["container"] = self._name(job.run_id)
@@ -148,8 +161,11 @@ class Local:
             return Status(run_id, State.running, created, seconds, name=name)
         outcome = records.outcome(self.home, run_id)
         last = (records.attempts(self.home, run_id) or [{}])[-1]
-        state = State(outcome["state"]) if outcome else State.failed
-        detail = outcome.get("reason", "") if outcome else "it ended without saying why"
+        # Who ends a launch with Ctrl-C twice does not wait until it is noted.
+        told = last.get("exit_code") == EXIT_PREEMPTED
+        state = State(outcome["state"]) if outcome else State.stopped if told else State.failed
+        without = "it was told to end, and saved" if told else "it ended without saying why"
+        detail = outcome.get("reason", "") if outcome else without
         seconds = float(last.get("seconds") or 0.0)
         return Status(run_id, state, created, seconds, detail=str(detail), name=name)
 

@@ -11,7 +11,7 @@ from typing import Any
 from ....errors import UserError
 from ....project import Project, project
 from ... import repository as github
-from ...steps import Steps, option
+from ...steps import Steps, budget_options, option
 from .. import auth as aws
 from . import extras, ground
 from .ground import Network
@@ -41,7 +41,7 @@ def make() -> None:
     """Do all of it. Raises UserError, in one sentence."""
     here, steps = project(), Steps(bool(option("DRY_RUN")))
     key = os.environ.pop("WANDB_API_KEY", "").strip()  # so that no program which is started has it
-    budget, mail = _budget()
+    budget, mail = budget_options()
     _check_settings(here)
     if steps.dry:
         place, found = _imagined(here), None
@@ -191,17 +191,6 @@ def _check_settings(here: Project) -> None:
         raise UserError(
             f"'{hours}' is no limit: write MAX_HOURS=24, or another number up to {MOST_HOURS}."
         )
-
-
-def _budget() -> tuple[str, str]:
-    budget, mail = option("BUDGET"), option("MAIL")
-    if budget and not re.fullmatch(r"[1-9]\d*", budget):
-        raise UserError(f"'{budget}' is no budget: write a whole number of USD, such as BUDGET=50.")
-    if bool(budget) != bool(mail) or (mail and not re.fullmatch(r"[^@\s]+@[^@\s]+", mail)):
-        raise UserError(
-            "A budget needs an amount and somebody who is told: write BUDGET=50 MAIL=you@example.org."
-        )
-    return budget, mail
 
 
 def _say_bucket(here: Project, steps: Steps, owned: bool) -> None:

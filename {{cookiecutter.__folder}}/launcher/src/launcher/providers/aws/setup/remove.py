@@ -11,8 +11,10 @@ from ....errors import UserError
 from ....project import Project, project
 from ... import repository as github
 from ...errors import MissingError, ServiceError
-from ...steps import Steps, option
+from ...steps import Steps, data_option, option
 from .. import auth as aws
+from .. import sagemaker_endpoint, sagemaker_models
+from ..sagemaker_endpoint_request import Where
 from . import extras, ground
 from .stack import Stack
 
@@ -25,11 +27,7 @@ TRAININGS = {"HyperParameterTuningJob": "hyper_parameter_tuning_job", "TrainingJ
 def remove() -> None:
     """Do all of it. Raises UserError, in one sentence."""
     here, steps = project(), Steps(bool(option("DRY_RUN")))
-    data = option("DATA")
-    if data not in ("", "delete"):
-        raise UserError(
-            f"'{data}' is no choice: write DATA=delete, or leave it out to keep the bucket."
-        )
+    data = data_option("bucket")
     aws.check_region(here.region)
     if steps.dry:
         account, name = "ACCOUNT_ID", github.find_name() or "OWNER/NAME"
@@ -47,6 +45,7 @@ def remove() -> None:
     _end_batch(here, stack)
     _end_trainings(here, steps)
     _forget_definitions(here, steps)
+    _end_endpoints(here, account, steps)
     _delete_stack(here, stack)
     _end_trainings(here, steps)  # a workflow that had logged in before may have started one
     _remove_provider(here, account, steps)
@@ -56,11 +55,11 @@ def remove() -> None:
     steps.say("services", "the roles of Batch and of spot machines stay: others may use them")
 
 
-def _ask(here: Project, account: str, name: str, data: str, steps: Steps) -> None:
+def _ask(here: Project, account: str, name: str, data: bool, steps: Steps) -> None:
     where = name or "GitHub (no repository is found there)"
     steps.ask(
-        f"This removes from the account {account} in {here.region}: running jobs of {here.slug}, its images, roles, queues,\n"
-        f"secret and budget, and from {where} the variables, the label '{github.LABEL}' and the environment '{github.ENVIRONMENT}'.",
+        f"This removes from the account {account} in {here.region}: running jobs and endpoints of {here.slug}, its images, roles,\n"
+        f"queues, secret and budget, and from {where} the variables, the label '{github.LABEL}' and the environments {' and '.join(github.ENVIRONMENTS)}.",
         here.slug,
     )
     if data:
@@ -118,6 +117,21 @@ def _in_progress(here: Project, kind: str, operation: str) -> Iterator[str]:
         tags = list(aws.pages("sagemaker", "list_tags", "Tags", here.region, **of))
         if {"Key": "project", "Value": here.slug} in tags:
             yield each[f"{kind}Name"]
+
+
+def _end_endpoints(here: Project, account: str, steps: Steps) -> None:
+    """Delete what serves models, and what SageMaker's registry shows of them; before the stack, whose role they have."""
+    if steps.dry:
+        steps.show("sagemaker", "list_endpoints", f"NameContains={here.slug}-")
+        steps.show("sagemaker", "delete_endpoint", "EndpointName=ENDPOINT")
+        steps.show("sagemaker", "delete_model_package_group", "ModelPackageGroupName=GROUP")
+        return
+    for model in sagemaker_endpoint.remove_all(account, here.region):
+        steps.say("endpoint", f"{model}: removed")
+    registry = sagemaker_models.Registry(Where(account, here.region))
+    for group in list(registry.groups()):
+        registry.remove(group)
+        steps.say("registry", f"{group}: removed from SageMaker's")
 
 
 def _forget_definitions(here: Project, steps: Steps) -> None:
@@ -186,7 +200,7 @@ def _remove_logs(here: Project, steps: Steps) -> None:
         steps.say("log", f"{name}: removed")
 
 
-def _remove_or_keep_data(here: Project, account: str, data: str, steps: Steps) -> None:
+def _remove_or_keep_data(here: Project, account: str, data: bool, steps: Steps) -> None:
     bucket = f"s3://{here.bucket}"
     if steps.dry:
         if data:

@@ -58,6 +58,10 @@ def template(prefix: str, queues: list[Row], types: list[str]) -> dict[str, Any]
 
     whole = yaml.safe_load((HERE / "stack.yaml").read_text(encoding="utf-8"))
     whole["Resources"] |= yaml.safe_load((HERE / "roles.yaml").read_text(encoding="utf-8"))
+    for repository in ("Images", "Serving"):  # its text counts, too
+        policy = whole["Resources"][repository]["Properties"]["LifecyclePolicy"]
+        rules = json.loads(policy["LifecyclePolicyText"])
+        policy["LifecyclePolicyText"] = json.dumps(rules, separators=(",", ":"))
     for row in queues:
         for tier in TIERS:
             whole["Resources"] |= _queue(f"{prefix}-{row.name}-{tier}", row, tier)

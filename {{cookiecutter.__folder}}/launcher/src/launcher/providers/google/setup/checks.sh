@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2153,SC2154
 # What can be known beforehand is found out here, so that nothing is left half done: each finding is one sentence.
 
-# check CHECK...: makes those checks, and sets $launcher, $trainer, $image and $pool besides what they set.
+# check CHECK...: makes those checks, and sets $launcher, $trainer, $server, $image and $pool besides what they set.
 check() {
     local each
     [[ ! $PROJECT =~ [^a-z0-9-] ]] || stop "'$PROJECT' is no project id: write PROJECT=my-project."
@@ -14,6 +14,7 @@ check() {
     fi
     launcher=$LAUNCHER@$PROJECT.iam.gserviceaccount.com
     trainer=$TRAINER@$PROJECT.iam.gserviceaccount.com
+    server=$SERVER@$PROJECT.iam.gserviceaccount.com
     image=$REGION-docker.pkg.dev/$PROJECT/$SLUG/train
     pool=projects/$number/locations/global/workloadIdentityPools/$POOL
 }

@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from stage.aws.clock import Clock
+from stage.clock import Clock
 
 ISSUER = "https://token.actions.githubusercontent.com"
 
