@@ -16,17 +16,16 @@ from launch_world import backend, bucket, run_launch  # noqa: F401 - fixtures of
 TEMPLATE = ROOT / "{{cookiecutter.__folder}}"
 NAMES = {"project_name": "Demo", "bucket": "demo-bucket"}
 ACCOUNT = {"bucket": "demobucket"}  # a storage account of Azure: no dashes
-HEADS = ("__init__.py", "config.py", "train.py", "training/__init__.py", "training/tracking.py")
 
 
 def render_project(root: Path, cloud: str = "gcp") -> Path:
-    """What the launcher may know of a project, and no more: pyproject.toml, configs, Dockerfile, the training's head."""
+    """What the launcher may know of a project, and no more: pyproject.toml, configs, Dockerfile, and sources to look at."""
     names = {**NAMES, **(ACCOUNT if cloud == "azure" else {}), "cloud": cloud}
     context = generate_context(str(ROOT / "cookiecutter.json"), extra_context=names)
     answers = {"cookiecutter": prompt_for_config(context, no_input=True)}
     jinja = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     package = TEMPLATE / "src/{{cookiecutter.package_name}}"
-    sources = {package / name: f"src/demo/{name}" for name in HEADS}
+    sources = {path: f"src/demo/{path.relative_to(package).as_posix()}" for path in package.rglob("*.py")}
     for name in ("pyproject.toml", "Dockerfile"):
         sources[TEMPLATE / name] = name
     for start in (TEMPLATE, TEMPLATE / "clouds" / cloud):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from launcher.errors import UserError
-from launcher.settings.cli import as_typed, refuse_choices
+from launcher.settings.cli import as_typed, flags_first, refuse_choices
 from launcher.settings.explain import ambiguous, nearest, unreadable
 from launcher.settings.parser import SHELL_COMPLETION, TextHelpParser
 
@@ -170,3 +170,29 @@ def test_a_folder_among_the_words_is_no_choice(tmp_path):
     refuse_choices(["--config-dir", str(tmp_path / "model")], tmp_path)
     with pytest.raises(UserError, match="model= names no file"):
         refuse_choices(["model="], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "ordered"),
+    [
+        (["a=1", "-m", "b=1,2"], ["-m", "a=1", "b=1,2"]),
+        (["~a", "--cfg", "job", "b=2", "a=1"], ["--cfg", "job", "~a", "b=2", "a=1"]),
+        (["b=-1", "--config-dir=/d=e"], ["--config-dir=/d=e", "b=-1"]),
+        ([], []),
+    ],
+)
+def test_a_flag_may_stand_anywhere(words: list[str], ordered: list[str]):
+    assert flags_first(words) == ordered
+
+
+@pytest.mark.parametrize("words", [["a=1", "--epochs", "3"], ["--epochs=3"], ["--epochs=3", "-m", "a=1"]])
+def test_a_setting_typed_as_a_flag_is_told_the_form(words: list[str]):
+    with pytest.raises(UserError, match=r"^There is no --epochs(=3)?: a setting is given as name=value"):
+        flags_first(words)
+
+
+def test_a_word_between_flags_is_no_setting():
+    with pytest.raises(
+        UserError, match=r"^'first' cannot be read: write name=value; --help shows the names\.$"
+    ):
+        flags_first(["first", "-m", "a=1"])

@@ -138,6 +138,15 @@ def refused(folder, text: str, word: str) -> str:
     return explain(wrong.value)
 
 
+@pytest.mark.parametrize(
+    ("word", "end"),
+    [("lr=0.1", "did you mean optimizer.lr?"), ("epochs=3", "did you mean trainer.max_epochs?")],
+)
+def test_a_setting_without_its_section_is_told_it(tmp_path, word: str, end: str):
+    text = "seed: 0\nnothing: null\noptimizer: {lr: 1.0}\ntrainer: {max_epochs: 3}\n"
+    assert refused(tmp_path, text, word) == f"There is no {word.partition('=')[0]}; {end}"
+
+
 @dataclass
 class Named:
     names: dict[str, str] = field(default_factory=lambda: {"B": "c"})

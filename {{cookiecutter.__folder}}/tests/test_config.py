@@ -68,6 +68,8 @@ def test_a_mistake_is_one_sentence_and_imports_no_torch(tmp_path, override, sent
         ("monitor.metric=val/acuracy", "choose one of val/loss, val/accuracy"),
         ("objective=accuracy", "objective=accuracy is not measured"),
         ("run.id=a/b", "run.id=a/b cannot name a run"),
+        ("+data.clases=3", "does not take it; did you mean classes?"),
+        ("~model.width", "model lacks width, which CNN"),
     ],
 )
 def test_values_that_cannot_work_are_refused(small_config, override, sentence):

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from launcher import UserError, hydra_program, identity
+from launcher import UserError, check_arguments, hydra_program, identity
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+NOT_FOR_ITS_CLASS = {"optimizer": ("groups", "frozen")}  # but for training, which makes its parameters of them
 MAX_SEED = 10**18  # torch takes 64 bits, and each process adds its number
 MAX_DATA_SEED = 2**32 - 1  # what scikit-learn takes
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -129,6 +130,7 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: naming the key, its value and what would be right.
     """
+    check_arguments(config, ROOT / "src", NOT_FOR_ITS_CLASS)
     for key, value in _numbers(config):
         if math.isnan(value):
             raise UserError(

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import identity, storage
     from .errors import UserError
+    from .settings.arguments import check_arguments
     from .settings.cli import hydra_program
     from .settings.examples import check_types
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "check_types", "hydra_program", "identity", "storage"]
+__all__ = ["UserError", "check_arguments", "check_types", "hydra_program", "identity", "storage"]
 
 _WHERE = {
     "UserError": ".errors",
+    "check_arguments": ".settings.arguments",
     "check_types": ".settings.examples",
     "hydra_program": ".settings.cli",
 }

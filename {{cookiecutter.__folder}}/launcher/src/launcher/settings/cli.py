@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -27,7 +28,7 @@ from ..project import enter, project
 from ..sweeps import optuna
 from . import parser
 from .examples import check_config
-from .explain import EXPECTED, explain
+from .explain import EXPECTED, explain, unreadable
 from .schema import register_resolver
 
 parser.mend()
@@ -41,6 +42,7 @@ FULL_ERROR = os.environ.get(SWITCH) == "1"
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C has ended
 SIGNALLED = 128  # an exit status above it says that a signal ended the program
 CHECK = "--check"
+ONCE = "hydra.mode=RUN"
 IDS = ("run.id", "restore.from", "run")  # the last is evaluate's
 BASE = re.compile(r"^  - (\w+)$", re.MULTILINE)  # in a list of defaults: a file beside this one
 NO_CHOICE = re.compile(r"|null|true|false|[-+.\d]+(e[-+]?\d+)?|\{.*\}", re.IGNORECASE)
@@ -109,8 +111,12 @@ def _run(
         print(help_text(config_name, configs))
         return
     only_check = CHECK in sys.argv
-    sys.argv = [as_typed(word) for word in sys.argv if word != CHECK]
-    refuse_choices(sys.argv[1:], configs)
+    words = [as_typed(word) for word in sys.argv[1:] if word != CHECK]
+    refuse_choices(words, configs)
+    if only_check and not {"-m", "--multirun"} & set(words):
+        # Else a sweep's file has each of its trials looked at, and its sampler misses what they have reached.
+        words.append(ONCE)
+    sys.argv[1:] = flags_first(words)
 
     @functools.wraps(program)
     def checked(config: DictConfig) -> Any:
@@ -118,6 +124,7 @@ def _run(
             config = alone(config, sections)
             refuse(config, HydraConfig.get().runtime.choices, configs, check)
             if only_check:
+                print("The settings are good.")
                 return None
             with readers_may_leave(), _children_as_asked():
                 return program(config)
@@ -154,6 +161,23 @@ def as_typed(word: str) -> str:
     except HydraException:  # which Hydra will say itself
         return word
     return f"{name}='{value.strip()}'" if isinstance(read, bool | int | float) else word
+
+
+def flags_first(words: Sequence[str]) -> list[str]:
+    """Put Hydra's flags before the settings: it takes none between them, and says only how it is used.
+
+    Raises:
+        UserError: a word is neither, such as `--epochs`.
+    """
+    ordered = sorted(words, key=lambda word: word[:1] == "~" or ("=" in word and word[:1] != "-"))
+    read, unread = get_args_parser().parse_known_args(ordered)
+    for word in unread:
+        if not word.startswith("-"):  # then another between the flags is no setting
+            raise UserError(unreadable(read.overrides[0]))
+        raise UserError(
+            f"There is no {word}: a setting is given as name=value, without dashes; --help shows their names."
+        )
+    return ordered
 
 
 def refuse_choices(words: Sequence[str], configs: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import get_origin
+from typing import Any, get_origin
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -16,6 +16,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from omegaconf import OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -74,7 +75,21 @@ def _explain_key(cause: OmegaConfBaseException) -> str:
     names = [str(each) for each in known or () if each != "hydra"]
     if section and (get_origin(cause.ref_type) is dict or not names):
         return f"{section} has no {name} yet; to add it put + before it, as in +{key}=..."
-    return f"There is no {key}{nearest(key, [f'{section}.{each}' if section else each for each in names])}"
+    end = nearest(key, [f"{section}.{each}" if section else each for each in names])
+    deep = "" if section or end.startswith("; did") else _deeper(key, cause.parent_node)
+    return f"There is no {key}{deep or end}"
+
+
+def _deeper(name: str, config: Any) -> str:
+    """Ask for optimizer.lr where somebody has typed lr."""
+    sections = OmegaConf.to_container(config, resolve=False)
+    found = {
+        str(key): f"{section}.{key}"
+        for section, inner in (sections.items() if isinstance(sections, dict) else ())
+        for key in (inner if isinstance(inner, dict) else ())
+    }
+    close = difflib.get_close_matches(name, found, n=1, cutoff=0.7)
+    return f"; did you mean {found[close[0]]}?" if close else ""
 
 
 def _explain_yaml(error: MarkedYAMLError) -> str:
@@ -90,7 +105,7 @@ def unreadable(word: str) -> str:
     """Say of a word that Hydra cannot read how to type it so that it can, and that a shell leaves it so."""
     key, equals, value = word.partition("=")
     if not equals or not key.strip():
-        return f"{word!r} cannot be read: write name=value, as in trainer.max_epochs=5."
+        return f"{word!r} cannot be read: write name=value; --help shows the names."
     if value.startswith("~/"):
         return (
             f"{word!r} cannot be read: a shell expands ~ only at the beginning of a word; "

@@ -1,0 +1,161 @@
+"""A section of one's own gives what its class takes: read in the class's source, which is not imported."""
+
+from pathlib import Path
+
+import pytest
+from launcher.errors import UserError
+from launcher.settings.arguments import check_arguments
+from omegaconf import OmegaConf
+
+BASE = """
+from abc import ABC
+
+class Arrays(ABC):
+    def __init__(self, folder, fraction=1.0): ...
+
+class Images(Arrays):
+    def __init__(self, folder, fraction, channels, *, classes): ...
+"""
+OWN = """
+import torch_is_not_imported_here
+from functools import cache
+from .base import Images
+
+class Leaves(Images):
+    def __init__(self, archive: str, **settings) -> None:
+        super().__init__(**settings)
+        self.archive = archive
+
+class Fixed(Images):
+    def __init__(self, **settings): super().__init__(channels=3, **settings)
+
+class Same(Images): ...
+
+class Both(Images):
+    def __init__(self, **settings):
+        settings.setdefault("channels", 3)
+        super().__init__(**settings)
+
+class Nothing: ...
+
+class Foreign(torch_is_not_imported_here.Module): ...
+
+class Open:
+    def __init__(self, **anything): ...
+
+class Made:
+    def __new__(cls, anything): ...
+
+@cache
+class Decorated:
+    def __init__(self, one): ...
+
+def schedule(optimizer, total_steps, warmup=0.0): ...
+
+alias = Leaves
+"""
+ALL = {"archive": "a.npz", "folder": "d", "fraction": 1.0, "channels": 3, "classes": 5}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("own") / "src"
+    (folder / "mine/data").mkdir(parents=True)
+    files = {"__init__": "", "data/__init__": "from .own import Leaves\n", "data/base": BASE, "data/own": OWN}
+    for name, text in files.items():
+        (folder / f"mine/{name}.py").write_text(text)
+    return folder
+
+
+def refused(source: Path, target: str, besides=None, **settings) -> str:
+    config = OmegaConf.create({"data": {"_target_": f"mine.{target}", **settings}})
+    with pytest.raises(UserError) as found:
+        check_arguments(config, source, besides)
+    return str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("Leaves", ALL),
+        ("Fixed", {"folder": "d", "fraction": 1, "classes": 5}),
+        ("Same", {"folder": "d", "fraction": "${seed}", "channels": 3, "classes": "???"}),
+        ("Nothing", {}),
+        ("schedule", {"_partial_": True, "warmup": 0.1}),
+        ("Leaves", {"_args_": ["a.npz"], "whatever": 1}),
+    ],
+)
+def test_what_a_class_takes_passes(source: Path, name: str, settings: dict):
+    section = {"_target_": f"mine.data.own.{name}", **settings}
+    check_arguments(OmegaConf.create({"seed": 1, "data": section}), source)
+
+
+@pytest.mark.parametrize("name", ["Both", "Foreign", "Open", "Made", "Decorated", "alias", "Leaves.load"])
+def test_what_the_source_does_not_tell_is_left_to_the_training(source: Path, name: str):
+    section = {"_target_": f"mine.data.own.{name}", "anything": 1}
+    check_arguments(OmegaConf.create({"data": section}), source)
+
+
+def test_classes_of_packages_are_theirs(source: Path):
+    section = {"_target_": "torch.optim.AdamW", "anything": 1}
+    check_arguments(OmegaConf.create({"optimizer": section, "nothing": None}), source)
+
+
+def test_a_name_that_a_class_does_not_take_is_refused_with_the_nearest(source: Path):
+    said = refused(source, "data.own.Leaves", **ALL, chanels=3)
+    assert said == (
+        "There is no data.chanels: Leaves (src/mine/data/own.py) does not take it; did you mean channels?"
+    )
+
+
+def test_a_name_that_its_base_class_gets_from_it_is_not_taken_twice(source: Path):
+    said = refused(source, "data.own.Fixed", folder="d", fraction=1, classes=5, channels=3)
+    assert said.startswith(
+        "There is no data.channels: Fixed (src/mine/data/own.py) does not take it; there are "
+    )
+
+
+def test_a_name_that_is_missing_is_asked_for(source: Path):
+    said = refused(source, "data.own.Leaves", folder="d", fraction=1.0, channels=3)
+    assert said == (
+        "data lacks archive, classes, which Leaves (src/mine/data/own.py) needs; add it to the section's file, or "
+        "+data.archive=..."
+    )
+
+
+def test_where_a_class_is_imported_from_is_looked_up(source: Path):
+    assert "Leaves (src/mine/data/own.py)" in refused(source, "data.Leaves", **ALL, more=1)
+
+
+def test_a_partial_is_given_more_later_but_nothing_that_it_does_not_take(source: Path):
+    said = refused(source, "data.own.schedule", _partial_=True, warm_up=0.1)
+    assert said.endswith("did you mean warmup?")
+
+
+def test_names_for_the_training_are_not_for_the_class(source: Path):
+    section = {"_target_": "mine.data.own.schedule", "_partial_": True, "groups": []}
+    check_arguments(OmegaConf.create({"optimizer": section}), source, {"optimizer": ("groups",)})
+
+
+def test_parts_of_a_section_are_looked_at_too(source: Path):
+    inner = {"_target_": "mine.data.own.Nothing", "one": 1}
+    config = OmegaConf.create({"task": {"metrics": [{"deep": inner}]}})
+    with pytest.raises(UserError, match=r"^There is no task\.metrics\[0\]\.deep\.one: Nothing "):
+        check_arguments(config, source)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("data.own.Leafs", "there is no Leafs in src/mine/data/own.py; did you mean Leaves?"),
+        ("data.owm.Leaves", "there is no owm in src/mine/data/__init__.py; did you mean own?"),
+        ("data.own.Quite", "there is no Quite in src/mine/data/own.py; correct it."),
+    ],
+)
+def test_a_class_that_is_not_there_is_refused(source: Path, target: str, said: str):
+    assert refused(source, target) == f"data._target_=mine.{target}: {said}"
+
+
+def test_a_file_that_is_no_python_is_left_to_its_import(source: Path):
+    (source / "mine/broken.py").write_text("class (:")
+    check_arguments(OmegaConf.create({"data": {"_target_": "mine.broken.Any", "one": 1}}), source)
