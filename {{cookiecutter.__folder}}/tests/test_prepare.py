@@ -1,6 +1,7 @@
 """`uv run prepare`, run as a person runs it."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -62,6 +63,21 @@ def test_data_that_the_default_model_does_not_fit_is_made_all_the_same(tmp_path)
     done = prepare_own(tmp_path, own, *broken)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "made/info.json").read_text())["seed"] == 0
+
+
+def test_a_fault_in_a_data_set_of_ones_own_names_its_line_and_leaves_nothing(tmp_path):
+    program = (
+        "from {{ cookiecutter.package_name }}.data.digits import Digits\n"
+        "from {{ cookiecutter.package_name }}.prepare import main\n"
+        "Digits.make = lambda self: {}['images']\n"
+        "main()"
+    )
+    done = run(tmp_path, "-c", program, "data=digits")
+    assert done.returncode == 1
+    where = re.search(r"^data failed \(making it, (.*):\d+\): KeyError: 'images'; correct", done.stderr)
+    assert where and where[1].endswith("data/base.py")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_a_table_that_needs_no_files_says_so(tmp_path):
