@@ -180,6 +180,7 @@ def test_a_version_is_fetched_to_where_it_is_wanted(runs: Path, monkeypatch: pyt
         ("register runs=good", "is no setting of this command; it has run=..."),
         ("promote", "Say which: uv run models promote NAME"),
         ("promote nothing@v1", "There is no model nothing@v1"),
+        ("promote digits", "Name the version to promote, as in digits@v1"),
         ("show a b", "Name one model"),
         ("rollback digits@v1", "name an alias"),
         ("remove digits", "name the version to remove"),

@@ -149,6 +149,10 @@ def _promote(model: str, settings: Mapping[str, str]) -> None:
     from ..models import aliases, changes, gate, names, places, versions
 
     reference = names.parse(_model(model, "promote"))
+    if "@" not in model:
+        raise UserError(
+            f"Name the version to promote, as in {reference.name}@v1; `uv run models list {reference.name}` shows them."
+        )
     version = places.find(reference)
     alias = settings.get("alias", names.CHAMPION)
     names.check(alias, "alias")
