@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from launcher.errors import UserError
-from launcher.settings.cli import as_typed, flags_first, refuse_choices
+from launcher.settings.cli import as_typed, flags_last, refuse_choices
 from launcher.settings.explain import ambiguous, nearest, unreadable
 from launcher.settings.parser import SHELL_COMPLETION, TextHelpParser
 
@@ -175,24 +175,35 @@ def test_a_folder_among_the_words_is_no_choice(tmp_path):
 @pytest.mark.parametrize(
     ("words", "ordered"),
     [
-        (["a=1", "-m", "b=1,2"], ["-m", "a=1", "b=1,2"]),
-        (["~a", "--cfg", "job", "b=2", "a=1"], ["--cfg", "job", "~a", "b=2", "a=1"]),
-        (["b=-1", "--config-dir=/d=e"], ["--config-dir=/d=e", "b=-1"]),
+        (["a=1", "-m", "b=1,2"], ["a=1", "b=1,2", "-m"]),
+        (["~a", "--cfg", "job", "b=2", "a=1"], ["~a", "b=2", "a=1", "--cfg", "job"]),
+        (["b=-1", "--config-dir=/d=e"], ["b=-1", "--config-dir=/d=e"]),
+        (["-cd", "/d=e", "a=1"], ["a=1", "-cd", "/d=e"]),
+        (["--info", "a=1"], ["a=1", "--info"]),
+        (["--info", "searchpath", "a=1"], ["a=1", "--info", "searchpath"]),
         ([], []),
     ],
 )
 def test_a_flag_may_stand_anywhere(words: list[str], ordered: list[str]):
-    assert flags_first(words) == ordered
+    assert flags_last(words) == ordered
 
 
-@pytest.mark.parametrize("words", [["a=1", "--epochs", "3"], ["--epochs=3"], ["--epochs=3", "-m", "a=1"]])
-def test_a_setting_typed_as_a_flag_is_told_the_form(words: list[str]):
-    with pytest.raises(UserError, match=r"^There is no --epochs(=3)?: a setting is given as name=value"):
-        flags_first(words)
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["a=1", "--epochs", "3"], "--epochs: a setting is given without dashes, as in epochs=..."),
+        (["--lr=3"], "--lr=3: a setting is given without dashes, as in lr=3"),
+        (["--lr=3", "-m", "a=1"], "--lr=3: a setting is given without dashes, as in lr=3"),
+    ],
+)
+def test_a_setting_typed_as_a_flag_is_told_the_form(words: list[str], advice: str):
+    with pytest.raises(UserError) as refused:
+        flags_last(words)
+    assert str(refused.value) == f"There is no {advice}"
 
 
 def test_a_word_between_flags_is_no_setting():
     with pytest.raises(
         UserError, match=r"^'first' cannot be read: write name=value; --help shows the names\.$"
     ):
-        flags_first(["first", "-m", "a=1"])
+        flags_last(["a=1", "-m", "first", "--cfg", "job"])

@@ -21,6 +21,7 @@ import torch_is_not_imported_here
 from functools import cache
 from .base import Images
 
+# "\\d" is a warning of newer Pythons
 class Leaves(Images):
     def __init__(self, archive: str, **settings) -> None:
         super().__init__(**settings)
@@ -53,7 +54,46 @@ class Decorated:
 def schedule(optimizer, total_steps, warmup=0.0): ...
 
 alias = Leaves
+
+class Twice(Images): ...
+Twice = cache(Twice)
+
+class Redone(Images): ...
+Redone.__init__ = schedule
+
+class Taken(Images):
+    __init__ = schedule
+
+class Spread(Images):
+    def __init__(self, **settings): super().__init__(**DEFAULTS, **settings)
+
+class Registered(Images):
+    def __init_subclass__(cls): ...
+
+class Child(Registered):
+    def __init__(self, one): ...
+
+class Whole:
+    def __init__(self, part): ...
+
+globals()["Secret"] = Leaves
 """
+UNTOLD = [
+    *(
+        "Both",
+        "Foreign",
+        "Open",
+        "Made",
+        "Decorated",
+        "alias",
+        "Leaves.load",
+        "Twice",
+        "Redone",
+        "Taken",
+        "Spread",
+    ),
+    *("Child", "Secret", "${seed}"),
+]
 ALL = {"archive": "a.npz", "folder": "d", "fraction": 1.0, "channels": 3, "classes": 5}
 
 
@@ -90,10 +130,18 @@ def test_what_a_class_takes_passes(source: Path, name: str, settings: dict):
     check_arguments(OmegaConf.create({"seed": 1, "data": section}), source)
 
 
-@pytest.mark.parametrize("name", ["Both", "Foreign", "Open", "Made", "Decorated", "alias", "Leaves.load"])
+@pytest.mark.parametrize("name", UNTOLD)
 def test_what_the_source_does_not_tell_is_left_to_the_training(source: Path, name: str):
     section = {"_target_": f"mine.data.own.{name}", "anything": 1}
     check_arguments(OmegaConf.create({"data": section}), source)
+
+
+def test_parts_that_a_class_makes_itself_may_be_unfinished(source: Path):
+    part = {"_target_": "mine.data.own.Leaves", "more": 1}
+    section = {"_target_": "mine.data.own.Whole", "part": part, "_recursive_": False}
+    check_arguments(OmegaConf.create({"data": section}), source)
+    with pytest.raises(UserError, match=r"^There is no data\.part\.more"):
+        check_arguments(OmegaConf.create({"data": {**section, "_recursive_": True}}), source)
 
 
 def test_classes_of_packages_are_theirs(source: Path):
@@ -147,13 +195,32 @@ def test_parts_of_a_section_are_looked_at_too(source: Path):
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("data.own.Leafs", "there is no Leafs in src/mine/data/own.py; did you mean Leaves?"),
+        ("data.base.Imagse", "there is no Imagse in src/mine/data/base.py; did you mean Images?"),
         ("data.owm.Leaves", "there is no owm in src/mine/data/__init__.py; did you mean own?"),
-        ("data.own.Quite", "there is no Quite in src/mine/data/own.py; correct it."),
+        ("data.base.Quite", "there is no Quite in src/mine/data/base.py; correct it."),
     ],
 )
 def test_a_class_that_is_not_there_is_refused(source: Path, target: str, said: str):
     assert refused(source, target) == f"data._target_=mine.{target}: {said}"
+
+
+def test_a_file_is_no_class(source: Path):
+    assert refused(source, "data.own") == (
+        "data._target_=mine.data.own is a file; name a class or a function in it, as in mine.data.own.Name."
+    )
+
+
+def test_a_package_that_is_nearly_ones_own_is_refused(source: Path):
+    with pytest.raises(
+        UserError, match=r"^data\._target_=minne\.data\.own\.Leaves: did you mean mine\.data\.own\.Leaves\?$"
+    ):
+        check_arguments(OmegaConf.create({"data": {"_target_": "minne.data.own.Leaves"}}), source)
+
+
+def test_an_item_of_a_list_is_completed_in_its_file(source: Path):
+    config = OmegaConf.create({"data": {"parts": [{"_target_": "mine.data.own.Whole"}]}})
+    with pytest.raises(UserError, match=r"^data\.parts\[0\] lacks part, .*; add it to the section's file$"):
+        check_arguments(config, source)
 
 
 def test_a_file_that_is_no_python_is_left_to_its_import(source: Path):

@@ -140,10 +140,22 @@ def refused(folder, text: str, word: str) -> str:
 
 @pytest.mark.parametrize(
     ("word", "end"),
-    [("lr=0.1", "did you mean optimizer.lr?"), ("epochs=3", "did you mean trainer.max_epochs?")],
+    [
+        ("lr=0.1", "did you mean optimizer.lr?"),
+        ("epochs=3", "did you mean trainer.max_epochs?"),
+        (
+            "fraction=0.1",
+            "did you mean data.fraction?",
+        ),  # and not traction, which is nearer to nothing but in letters
+        ("name=x", "did you mean data.name or optimizer.name?"),
+        ("qqq=1", "there are data, nothing, optimizer, seed, traction, trainer."),
+    ],
 )
 def test_a_setting_without_its_section_is_told_it(tmp_path, word: str, end: str):
-    text = "seed: 0\nnothing: null\noptimizer: {lr: 1.0}\ntrainer: {max_epochs: 3}\n"
+    text = (
+        "seed: 0\nnothing: null\ntraction: 1\ndata: {fraction: 1, name: a}\noptimizer: {lr: 1.0, name: b}\n"
+        "trainer: {max_epochs: 3}\n"
+    )
     assert refused(tmp_path, text, word) == f"There is no {word.partition('=')[0]}; {end}"
 
 

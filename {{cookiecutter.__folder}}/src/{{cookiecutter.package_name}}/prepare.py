@@ -1,6 +1,7 @@
 """`uv run prepare data=digits`: make a data set's files from its source."""
 
 import traceback
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -30,12 +31,12 @@ def made(data: Any) -> dict[str, Any]:
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        yours = [frame for frame in frames if frame.filename.startswith(str(ROOT / "src"))]
+        yours = [each for each in frames if Path(each.filename).resolve().is_relative_to(ROOT / "src")]
         at = (yours or frames)[-1]
         said = " ".join(str(error).split())
         raise UserError(
-            f"data failed (making it, {at.filename}:{at.lineno}): {type(error).__name__}: {said}; correct make of "
-            f"{type(data).__name__}. (HYDRA_FULL_ERROR=1 shows the whole way there.)"
+            f"data failed (making it, {at.filename}:{at.lineno}): {type(error).__name__}: {said}; mend what stands there. "
+            "(HYDRA_FULL_ERROR=1 shows the whole way there.)"
         ) from error
 
 

@@ -1,8 +1,17 @@
-"""Whether a section gives what its class takes, read in the class's source: importing it would import torch."""
+"""Whether a section gives what its class takes, read in the class's source: importing it would import torch.
+
+Only what the source plainly tells is refused. A decorator, a base class from elsewhere, a name that is bound twice or made on
+the way are left to the training.
+"""
 
 from __future__ import annotations
 
 import ast
+import difflib
+import importlib.util
+import re
+import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +24,8 @@ from ..errors import UserError
 from .explain import nearest
 
 HYDRAS = {"_target_", "_partial_", "_recursive_", "_convert_"}
+MADE_ON_THE_WAY = re.compile(r"import \*|\b(__getattr__|__path__|globals|vars|setattr|exec)\b")
+MAKES_ITSELF = ("__new__", "__init_subclass__")
 Definition = ast.ClassDef | ast.FunctionDef
 Place = tuple[Path, Definition]  # the file, and what it defines
 
@@ -32,8 +43,6 @@ def check_arguments(
     config: DictConfig, source: Path, besides: Mapping[str, Collection[str]] | None = None
 ) -> None:
     """Refuse a `_target_` of one's own that is not there, and names that it does not take or does not get.
-
-    What the source does not tell (a decorator, a base class from elsewhere) is left to the training.
 
     Args:
         source: the folder that the project's own package is in.
@@ -56,17 +65,19 @@ def check_arguments(
             )
         missing = ", ".join(sorted(takes.required - own))
         if missing and not section.get("_partial_"):
-            first = missing.partition(",")[0]
+            word = "" if "[" in where else f", or +{where}.{missing.partition(',')[0]}=..."
             raise UserError(
-                f"{where} lacks {missing}, which {name} needs; add it to the section's file, or +{where}.{first}=..."
+                f"{where} lacks {missing}, which {name} needs; add it to the section's file{word}"
             )
 
 
 def _targets(node: Any, where: str) -> Iterator[tuple[str, dict[Any, Any]]]:
-    """Find all sections that name a class or a function, by their keys."""
+    """Find all sections that Hydra makes something of, by their keys."""
     if isinstance(node, dict):
         if isinstance(node.get("_target_"), str):
             yield where, node
+        if node.get("_recursive_", True) is not True:
+            return  # its class makes the parts, and may add to what they are given
         for key, value in node.items():
             yield from _targets(value, f"{where}.{key}" if where else str(key))
     elif isinstance(node, list):
@@ -81,57 +92,96 @@ def _find(key: str, target: str, source: Path) -> Place | None:
         UserError: there is no such module or name.
     """
     package, *parts = target.split(".")
+    if "${" in target:
+        return None
     if not (source / package).is_dir():
+        _refuse_slip(key, target, source)
         return None
     folder, module = source / package, source / package / "__init__.py"
-    while parts:
-        name = parts[0]
-        file = folder / f"{name}.py"
-        if file.is_file() or (folder / name).is_dir():
-            folder = folder / name
-            module = file if file.is_file() else folder / "__init__.py"
-            parts = parts[1:]
-            continue
-        known = _names(module)
-        if known is not None and name not in known:
-            modules = {path.stem for path in folder.glob("*") if path.suffix in ("", ".py")}
-            end = nearest(name, sorted(known | modules))
-            raise UserError(
-                f"{key}={target}: there is no {name} in {module.relative_to(source.parent)}"
-                f"{end if end.startswith('; did') else '; correct it.'}"
-            )
-        return _defined(module, name, source) if len(parts) == 1 else None
-    return None
+    for number, name in enumerate(parts, 1):
+        tree = _read(module)
+        if tree and _bindings(tree)[name]:  # Python looks there before it looks for a file
+            return _defined(module, name, source) if number == len(parts) else None
+        inner = _module(folder / name)
+        if inner is None:
+            _refuse_unknown(f"{key}={target}", name, module, source)
+            return None
+        folder, module = folder / name, inner
+    raise UserError(
+        f"{key}={target} is a file; name a class or a function in it, as in {target}.Name."
+    )
+
+
+def _module(path: Path) -> Path | None:
+    """Give the file of a module as Python finds it; one that is missing for a folder without."""
+    package = path / "__init__.py"
+    if package.is_file():
+        return package
+    file = path.with_name(f"{path.name}.py")
+    return file if file.is_file() else package if path.is_dir() else None
+
+
+def _refuse_slip(key: str, target: str, source: Path) -> None:
+    """Refuse a package that is nearly the project's own."""
+    package, _, rest = target.partition(".")
+    if importlib.util.find_spec(package):
+        return
+    own = [path.name for path in source.iterdir() if (path / "__init__.py").is_file()]
+    for meant in difflib.get_close_matches(package, own, n=1, cutoff=0.85):
+        raise UserError(f"{key}={target}: did you mean {meant}.{rest}?")
+
+
+def _refuse_unknown(word: str, name: str, module: Path, source: Path) -> None:
+    """Refuse a name that a file of the project's does not even mention."""
+    text = module.read_text(encoding="utf-8", errors="replace") if module.is_file() else ""
+    beside = {path.stem for path in module.parent.glob("*") if path.suffix in ("", ".py")}
+    compiled = any(module.parent.glob(f"{name}.*"))
+    if compiled or MADE_ON_THE_WAY.search(text) or re.search(rf"\b{re.escape(name)}\b", text):
+        return
+    tree = _read(module)
+    if text and tree is None:
+        return
+    known = set(_bindings(tree)) if tree else set()
+    if module.name == "__init__.py":
+        known |= beside
+    end = nearest(name, sorted(known))
+    raise UserError(
+        f"{word}: there is no {name} in {module.relative_to(source.parent)}"
+        f"{end if end.startswith('; did') else '; correct it.'}"
+    )
 
 
 @cache
 def _read(path: Path) -> ast.Module | None:
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(path.read_bytes(), str(path))
     except (OSError, SyntaxError, ValueError):
         return None  # who imports it says where it is broken
 
 
-def _names(path: Path) -> set[str] | None:
-    """Give every name that a file may define; None where it may define any."""
-    tree = _read(path)
-    if tree is None:
-        return None if path.is_file() else set()
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            names.add(node.name)
-        elif isinstance(node, ast.alias):
-            names.add((node.asname or node.name).partition(".")[0])
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-    return None if {"*", "__getattr__"} & names else names
+def _bindings(node: ast.AST) -> Counter[str]:
+    """Count what gives a name a value, or an attribute, however deep."""
+    found: Counter[str] = Counter()
+    for each in ast.walk(node):
+        if isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found[each.name] += 1
+        elif isinstance(each, ast.alias):
+            found[(each.asname or each.name).partition(".")[0]] += 1
+        elif isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load):
+            found[each.id] += 1
+        elif isinstance(each, ast.Attribute) and not isinstance(each.ctx, ast.Load):
+            found[ast.unparse(each.value)] += 1
+    return found
 
 
 def _defined(path: Path, name: str, source: Path) -> Place | None:
     """Give a file's class or function, or that of the project's own file from which it is imported."""
     tree = _read(path)
-    for node in reversed(tree.body if tree else []):
+    if tree is None or _bindings(tree)[name] != 1:
+        return None
+    for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return path, node
         if isinstance(node, ast.ImportFrom):
@@ -144,11 +194,8 @@ def _defined(path: Path, name: str, source: Path) -> Place | None:
 def _imported(path: Path, node: ast.ImportFrom, source: Path) -> Path | None:
     """Give the file of the project that `from ... import` reads."""
     folder = path.parents[node.level - 1] if node.level else source
-    module = folder.joinpath(*(node.module or "").split("."))
-    for file in (module.with_suffix(".py"), module / "__init__.py"):
-        if file.is_file() and file != path:
-            return file
-    return None
+    file = _module(folder.joinpath(*(node.module or "").split(".")))
+    return file if file and file.is_file() and file != path else None
 
 
 def _takes(place: Place, source: Path) -> Takes | None:
@@ -159,22 +206,32 @@ def _takes(place: Place, source: Path) -> Takes | None:
     if isinstance(definition, ast.FunctionDef):
         takes = _signature(definition.args, skip=0)
         return None if takes.passed_on else takes
-    methods = {node.name: node for node in definition.body if isinstance(node, ast.FunctionDef)}
-    if "__new__" in methods or definition.keywords:
+    names = _bindings(definition)
+    if definition.keywords or names["__init__"] > 1 or any(names[each] for each in MAKES_ITSELF):
         return None
-    init = methods.get("__init__")
-    if init is None:
-        return _of_base(path, definition, source)
-    if init.decorator_list:
+    bases = [_base(path, base, source) for base in definition.bases]
+    own_bases = [_takes(base, source) for base in bases if base]
+    if None in own_bases:
+        return None
+    base = own_bases[0] if len(bases) == len(own_bases) == 1 else None if bases else Takes()
+    if not names["__init__"]:
+        return base
+    methods = [node for node in definition.body if isinstance(node, ast.FunctionDef)]
+    init = next((each for each in methods if each.name == "__init__"), None)
+    if init is None or init.decorator_list:
         return None
     takes = _signature(init.args, skip=1)
     if takes.passed_on is None:
         return takes
     given = _given_to_base(init, takes.passed_on)
-    base = None if given is None else _of_base(path, definition, source)
     if base is None or given is None:
         return None
     return Takes(takes.names | (base.names - given), takes.required | (base.required - given))
+
+
+def _base(path: Path, base: ast.expr, source: Path) -> Place | None:
+    place = _defined(path, base.id, source) if isinstance(base, ast.Name) else None
+    return place if place and isinstance(place[1], ast.ClassDef) else None
 
 
 def _signature(args: ast.arguments, skip: int) -> Takes:
@@ -190,29 +247,17 @@ def _signature(args: ast.arguments, skip: int) -> Takes:
 
 
 def _given_to_base(init: ast.FunctionDef, settings: str) -> frozenset[str] | None:
-    """Give what `super().__init__(name=..., **settings)` adds; None where `settings` goes another way as well."""
-    found: frozenset[str] | None = None
-    uses = 0
-    for node in ast.walk(init):
-        uses += isinstance(node, ast.Name) and node.id == settings
+    """Give what a line `super().__init__(name=..., **settings)` adds; None where `settings` goes another way as well."""
+    uses = sum(isinstance(node, ast.Name) and node.id == settings for node in ast.walk(init))
+    for line in init.body:
+        call = line.value if isinstance(line, ast.Expr) else None
         if (
-            not isinstance(node, ast.Call)
-            or ast.unparse(node.func) != "super().__init__"
-            or node.args
+            not isinstance(call, ast.Call)
+            or ast.unparse(call.func) != "super().__init__"
+            or call.args
         ):
             continue
-        words = {word.arg: ast.unparse(word.value) for word in node.keywords}
-        if words.pop(None, "") == settings:
-            found = frozenset(filter(None, words))
-    return found if uses == 1 else None
-
-
-def _of_base(path: Path, definition: ast.ClassDef, source: Path) -> Takes | None:
-    """Give what the base class takes, if there is one and it is the project's own."""
-    if not definition.bases:
-        return Takes()
-    base = definition.bases[0]
-    if len(definition.bases) > 1 or not isinstance(base, ast.Name):
-        return None
-    place = _defined(path, base.id, source)
-    return _takes(place, source) if place else None
+        spread = [ast.unparse(word.value) for word in call.keywords if word.arg is None]
+        if spread == [settings] and uses == 1:
+            return frozenset(word.arg for word in call.keywords if word.arg)
+    return None

@@ -113,10 +113,10 @@ def _run(
     only_check = CHECK in sys.argv
     words = [as_typed(word) for word in sys.argv[1:] if word != CHECK]
     refuse_choices(words, configs)
-    if only_check and not {"-m", "--multirun"} & set(words):
+    if only_check and not {"-m", "--multirun", ONCE.replace("RUN", "MULTIRUN")} & set(words):
         # Else a sweep's file has each of its trials looked at, and its sampler misses what they have reached.
         words.append(ONCE)
-    sys.argv[1:] = flags_first(words)
+    sys.argv[1:] = flags_last(words)
 
     @functools.wraps(program)
     def checked(config: DictConfig) -> Any:
@@ -163,21 +163,29 @@ def as_typed(word: str) -> str:
     return f"{name}='{value.strip()}'" if isinstance(read, bool | int | float) else word
 
 
-def flags_first(words: Sequence[str]) -> list[str]:
-    """Put Hydra's flags before the settings: it takes none between them, and says only how it is used.
+def flags_last(words: Sequence[str]) -> list[str]:
+    """Put the settings before Hydra's flags: it takes none between them, and says only how it is used.
 
     Raises:
         UserError: a word is neither, such as `--epochs`.
     """
-    ordered = sorted(words, key=lambda word: word[:1] == "~" or ("=" in word and word[:1] != "-"))
-    read, unread = get_args_parser().parse_known_args(ordered)
-    for word in unread:
-        if not word.startswith("-"):  # then another between the flags is no setting
-            raise UserError(unreadable(read.overrides[0]))
-        raise UserError(
-            f"There is no {word}: a setting is given as name=value, without dashes; --help shows their names."
-        )
-    return ordered
+    flags = get_args_parser()
+    with_value = {
+        name for each in flags._actions if each.nargs is None for name in each.option_strings
+    }
+    ordered: tuple[list[str], list[str]] = [], []
+    before = ""
+    for word in words:
+        setting = word[:1] == "~" or ("=" in word and word[:1] != "-")
+        ordered[not setting or before in with_value].append(word)
+        before = word
+    for word in flags.parse_known_args([*ordered[0], *ordered[1]])[1]:
+        if not word.startswith("-"):
+            raise UserError(unreadable(word))
+        name, equals, _ = word.lstrip("-").partition("=")
+        meant = word.lstrip("-") if equals else f"{name}=..."
+        raise UserError(f"There is no {word}: a setting is given without dashes, as in {meant}")
+    return [*ordered[0], *ordered[1]]
 
 
 def refuse_choices(words: Sequence[str], configs: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ..errors import UserError
-from .explain import nearest
+from .explain import meant
 
 
 def check_config(config: DictConfig, choices: Mapping[str, Any], configs: Path) -> None:
@@ -25,7 +25,7 @@ def check_config(config: DictConfig, choices: Mapping[str, Any], configs: Path) 
         UserError: naming the key, its value and what would be right.
     """
     for key, known in _unknown(config, ""):
-        raise UserError(f"There is no {key}{nearest(key, known)}")
+        raise UserError(f"There is no {key}{meant(key, known, config)}")
     for section in config:
         example = configs / str(section) / f"{choices.get(str(section))}.yaml"
         if example.is_file() and not _is_typed(config, section):

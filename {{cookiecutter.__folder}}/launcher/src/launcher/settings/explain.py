@@ -75,21 +75,27 @@ def _explain_key(cause: OmegaConfBaseException) -> str:
     names = [str(each) for each in known or () if each != "hydra"]
     if section and (get_origin(cause.ref_type) is dict or not names):
         return f"{section} has no {name} yet; to add it put + before it, as in +{key}=..."
-    end = nearest(key, [f"{section}.{each}" if section else each for each in names])
-    deep = "" if section or end.startswith("; did") else _deeper(key, cause.parent_node)
-    return f"There is no {key}{deep or end}"
+    return f"There is no {key}{meant(key, [f'{section}.{each}' if section else each for each in names], cause.parent_node)}"
 
 
-def _deeper(name: str, config: Any) -> str:
-    """Ask for optimizer.lr where somebody has typed lr."""
-    sections = OmegaConf.to_container(config, resolve=False)
-    found = {
-        str(key): f"{section}.{key}"
-        for section, inner in (sections.items() if isinstance(sections, dict) else ())
-        for key in (inner if isinstance(inner, dict) else ())
-    }
-    close = difflib.get_close_matches(name, found, n=1, cutoff=0.7)
-    return f"; did you mean {found[close[0]]}?" if close else ""
+def meant(key: str, known: Sequence[str], config: Any) -> str:
+    """End a sentence about an unknown key: optimizer.lr where somebody has typed lr, or else the nearest.
+
+    Args:
+        known: the keys that there are where it was looked for.
+        config: the sections that these are in.
+    """
+    sections = (
+        OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else None
+    )
+    deeper: dict[str, list[str]] = {}
+    for section, inner in sections.items() if isinstance(sections, dict) and "." not in key else ():
+        for name in inner if isinstance(inner, dict) and section != "hydra" else ():
+            deeper.setdefault(str(name), []).append(f"{section}.{name}")
+    end = nearest(key, known)
+    if key not in deeper and not end.startswith("; did"):
+        key = next(iter(difflib.get_close_matches(key, deeper, n=1, cutoff=0.7)), key)
+    return f"; did you mean {' or '.join(deeper[key])}?" if key in deeper else end
 
 
 def _explain_yaml(error: MarkedYAMLError) -> str:
