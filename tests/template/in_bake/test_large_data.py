@@ -81,7 +81,8 @@ def test_a_split_larger_than_memory_is_made_and_read(tmp_path):
     elsewhere = [("read_large_elsewhere", (method,)) for method in ("spawn", "forkserver")]
     for step, how in [("make_large", ()), ("read_large", ()), *elsewhere]:
         arguments = (str(tmp_path / "large"), *how)
-        code = f"from tests.test_large_data import {step}; {step}(*{arguments!r})"
+        # In a bake this file has another name.
+        code = f"from {__name__} import {step}; {step}(*{arguments!r})"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "large/train.safetensors").stat().st_size > PARTS * ROWS * MEGABYTE
@@ -154,6 +155,6 @@ def evaluate_large():
 
 
 def test_a_large_split_is_not_held_while_it_is_evaluated():
-    code = "from tests.test_large_data import evaluate_large; evaluate_large()"
+    code = f"from {__name__} import evaluate_large; evaluate_large()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
