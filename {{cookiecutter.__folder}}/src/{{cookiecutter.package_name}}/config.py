@@ -21,7 +21,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
-NOT_FOR_ITS_CLASS = {"optimizer": ("groups", "frozen")}  # but for training, which makes its parameters of them
+NOT_FOR_ITS_CLASS = {"optimizer": ("groups", "frozen")}  # training makes its parameters of these
 MAX_SEED = 10**18  # torch takes 64 bits, and each process adds its number
 MAX_DATA_SEED = 2**32 - 1  # what scikit-learn takes
 DEVICES = ("auto", "cpu", "cuda", "mps")

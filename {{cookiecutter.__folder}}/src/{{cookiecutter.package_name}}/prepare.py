@@ -31,7 +31,8 @@ def made(data: Any) -> dict[str, Any]:
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        yours = [each for each in frames if Path(each.filename).resolve().is_relative_to(ROOT / "src")]
+        code = ROOT / "src"
+        yours = [one for one in frames if Path(one.filename).resolve().is_relative_to(code)]
         at = (yours or frames)[-1]
         said = " ".join(str(error).split())
         raise UserError(

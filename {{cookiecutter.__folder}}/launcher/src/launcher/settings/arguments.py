@@ -209,11 +209,11 @@ def _takes(place: Place, source: Path) -> Takes | None:
     names = _bindings(definition)
     if definition.keywords or names["__init__"] > 1 or any(names[each] for each in MAKES_ITSELF):
         return None
-    bases = [_base(path, base, source) for base in definition.bases]
-    own_bases = [_takes(base, source) for base in bases if base]
-    if None in own_bases:
+    places = [_base(path, base, source) for base in definition.bases]
+    bases = [_takes(place, source) if place else None for place in places]
+    if any(place and takes is None for place, takes in zip(places, bases, strict=True)):
         return None
-    base = own_bases[0] if len(bases) == len(own_bases) == 1 else None if bases else Takes()
+    base = {0: [Takes()], 1: bases}.get(len(bases), [None])[0]
     if not names["__init__"]:
         return base
     methods = [node for node in definition.body if isinstance(node, ast.FunctionDef)]

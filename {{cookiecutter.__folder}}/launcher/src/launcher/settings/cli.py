@@ -42,7 +42,7 @@ FULL_ERROR = os.environ.get(SWITCH) == "1"
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C has ended
 SIGNALLED = 128  # an exit status above it says that a signal ended the program
 CHECK = "--check"
-ONCE = "hydra.mode=RUN"
+ONCE, MANY = "hydra.mode=RUN", "hydra.mode=MULTIRUN"
 IDS = ("run.id", "restore.from", "run")  # the last is evaluate's
 BASE = re.compile(r"^  - (\w+)$", re.MULTILINE)  # in a list of defaults: a file beside this one
 NO_CHOICE = re.compile(r"|null|true|false|[-+.\d]+(e[-+]?\d+)?|\{.*\}", re.IGNORECASE)
@@ -113,7 +113,7 @@ def _run(
     only_check = CHECK in sys.argv
     words = [as_typed(word) for word in sys.argv[1:] if word != CHECK]
     refuse_choices(words, configs)
-    if only_check and not {"-m", "--multirun", ONCE.replace("RUN", "MULTIRUN")} & set(words):
+    if only_check and not {"-m", "--multirun", MANY} & set(words):
         # Else a sweep's file has each of its trials looked at, and its sampler misses what they have reached.
         words.append(ONCE)
     sys.argv[1:] = flags_last(words)
