@@ -157,6 +157,8 @@ def test_a_word_without_a_name_or_a_value_is_told_the_form(word: str):
     [
         ("trainer.lr", ["trainer.lt", "data.x"], "; did you mean trainer.lt?"),
         ("Data.X", ["trainer.lt", "data.x"], "; did you mean data.x?"),
+        ("model.foo", ["model.dropout", "model.width"], "; there are model.dropout, model.width."),
+        ("model.widht", ["model.dropout", "model.width"], "; did you mean model.width?"),
         ("zzz", ["b", "a"], "; there are a, b."),
         ("zzz", [], "."),
     ],

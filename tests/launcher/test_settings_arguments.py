@@ -1,5 +1,6 @@
 """A section of one's own gives what its class takes: read in the class's source, which is not imported."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,20 @@ Redone.__init__ = schedule
 class Taken(Images):
     __init__ = schedule
 
+@dataclass
+class Plain:
+    a: int
+    kind: str = "x"
+    shared: ClassVar[int] = 0
+
+@dataclass
+class Fields:
+    a: int = field(init=False)
+
+@dataclass
+class Heir(Plain):
+    b: int
+
 class Spread(Images):
     def __init__(self, **settings): super().__init__(**DEFAULTS, **settings)
 
@@ -92,7 +107,7 @@ UNTOLD = [
         "Taken",
         "Spread",
     ),
-    *("Child", "Secret", "${seed}"),
+    *("Child", "Secret", "${seed}", "Fields", "Heir"),
 ]
 ALL = {"archive": "a.npz", "folder": "d", "fraction": 1.0, "channels": 3, "classes": 5}
 
@@ -223,6 +238,30 @@ def test_an_item_of_a_list_is_completed_in_its_file(source: Path):
         check_arguments(config, source)
 
 
-def test_a_file_that_is_no_python_is_left_to_its_import(source: Path):
-    (source / "mine/broken.py").write_text("class (:")
-    check_arguments(OmegaConf.create({"data": {"_target_": "mine.broken.Any", "one": 1}}), source)
+def test_a_file_that_is_no_python_is_named_with_its_line(source: Path):
+    (source / "mine/broken.py").write_text("import os\nclass (:")
+    assert re.fullmatch(
+        r".*src/mine/broken\.py, line 2, is no Python: .*; correct it\.", refused(source, "broken.Any")
+    )
+
+
+@pytest.mark.parametrize("target", ["Leaves", "mine/data/own.py", "mine.data.own.", "mine.data.own.Leaves "])
+def test_what_is_no_dotted_name_is_refused(source: Path, target: str):
+    with pytest.raises(UserError, match=r"names no class; write package\.module\.Name\.$"):
+        check_arguments(OmegaConf.create({"data": {"_target_": target}}), source)
+
+
+@pytest.mark.parametrize("target", ["data.own.Leaves", "src.mine.data.own.Leaves", "src.data.own.Leaves"])
+def test_a_class_without_its_package_is_told_it(source: Path, target: str, monkeypatch):
+    (source.parent / "data").mkdir(exist_ok=True)  # as every project has, for its files
+    monkeypatch.chdir(source.parent)
+    monkeypatch.syspath_prepend("")
+    with pytest.raises(UserError) as found:
+        check_arguments(OmegaConf.create({"data": {"_target_": target}}), source)
+    assert str(found.value) == f"data._target_={target}: did you mean mine.data.own.Leaves?"
+
+
+def test_a_plain_dataclass_takes_its_fields(source: Path):
+    check_arguments(OmegaConf.create({"data": {"_target_": "mine.data.own.Plain", "a": 1}}), source)
+    assert "did you mean kind?" in refused(source, "data.own.Plain", a=1, knd=2)
+    assert refused(source, "data.own.Plain", kind=2).startswith("data lacks a, which Plain ")

@@ -69,6 +69,7 @@ def test_a_mistake_is_one_sentence_and_imports_no_torch(tmp_path, override, sent
         ("objective=accuracy", "objective=accuracy is not measured"),
         ("run.id=a/b", "run.id=a/b cannot name a run"),
         ("+data.clases=3", "does not take it; did you mean classes?"),
+        ("~data._target_", "data has no _target_"),
         ("~model.width", "model lacks width, which CNN"),
     ],
 )

@@ -55,6 +55,7 @@ class Own:
             "named": lambda: [({"picture": image}, 1) for image in images],
             "sides": lambda: [(torch.rand(number), 1) for number in range(COUNT)],
             "flat": lambda: TensorDataset(torch.rand(COUNT, 64), labels),
+            f"nan in {name}": lambda: TensorDataset(images.log() * torch.inf, labels),
             "numbers": lambda: TensorDataset(images, labels.float()),
         }
         return wrong.get(self.wrong, lambda: TensorDataset(images, labels))()
@@ -85,6 +86,7 @@ OWN = {
     "named": "inputs [picture: float32 (64, 1, 8, 8)]): TypeError",
     "sides": "data failed (reading its train split): RuntimeError",
     "flat": "model failed (the train split, inputs float32 (64, 64)): RuntimeError",
+    "nan in val": "data: inputs of the val split are nan or inf, and so the loss is ",
     "numbers": "predictions float32 (64, 10), targets float32 (64,)",
 }
 METRIC = "+task.metrics.other={_target_: torchmetrics."

@@ -180,7 +180,7 @@ def test_a_version_is_fetched_to_where_it_is_wanted(runs: Path, monkeypatch: pyt
         ("register runs=good", "is no setting of this command; it has run=..."),
         ("promote", "Say which: uv run models promote NAME"),
         ("promote nothing@v1", "There is no model nothing@v1"),
-        ("promote digits", "Name the version to promote, as in digits@v1"),
+        ("promote digits", "There is no model digits"),
         ("show a b", "Name one model"),
         ("rollback digits@v1", "name an alias"),
         ("remove digits", "name the version to remove"),
@@ -194,6 +194,14 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
     assert said in str(ended.value)
     assert "\n" not in str(ended.value)
     assert not (runs / "models").exists()
+
+
+def test_what_is_promoted_is_a_version(runs: Path, monkeypatch: pytest.MonkeyPatch):
+    say("register run=good name=digits", monkeypatch)
+    with pytest.raises(
+        SystemExit, match=r"^Name the version to promote, as in digits@v1; `uv run models list"
+    ):
+        say("promote digits", monkeypatch)
 
 
 def test_a_run_without_metrics_is_told_how_to_get_them(runs: Path):

@@ -22,6 +22,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 NOT_FOR_ITS_CLASS = {"optimizer": ("groups", "frozen")}  # training makes its parameters of these
+MADE = ("data", "model", "task", "optimizer", "scheduler")  # of what their sections name
 MAX_SEED = 10**18  # torch takes 64 bits, and each process adds its number
 MAX_DATA_SEED = 2**32 - 1  # what scikit-learn takes
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -130,6 +131,11 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: naming the key, its value and what would be right.
     """
+    for name in MADE:
+        if OmegaConf.is_dict(config.get(name)) and "_target_" not in config[name]:
+            raise UserError(
+                f"{name} has no _target_: its file has to name a class, as in _target_: package.module.Name."
+            )
     check_arguments(config, ROOT / "src", NOT_FOR_ITS_CLASS)
     for key, value in _numbers(config):
         if math.isnan(value):

@@ -36,7 +36,7 @@ def made(data: Any) -> dict[str, Any]:
         at = (yours or frames)[-1]
         said = " ".join(str(error).split())
         raise UserError(
-            f"data failed (making it, {at.filename}:{at.lineno}): {type(error).__name__}: {said}; mend what stands there. "
+            f"data failed (making it, {at.filename}:{at.lineno}): {type(error).__name__}: {said}. "
             "(HYDRA_FULL_ERROR=1 shows the whole way there.)"
         ) from error
 

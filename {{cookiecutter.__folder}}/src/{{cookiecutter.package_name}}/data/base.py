@@ -82,12 +82,18 @@ class ArrayData(ABC):
             UserError: the data cannot be had, or the folder cannot be written.
         """
         try:
-            splits, facts = self.make()
+            made: Any = self.make()
         except FileNotFoundError as error:
             raise UserError(
                 f"{error.filename or error} does not exist, and {type(self).__name__} makes its data of it; get it, or "
                 "name another in the settings of data."
             ) from error
+        if not isinstance(made, tuple) or len(made) != 2:
+            raise UserError(
+                f"make() of {type(self).__name__} gives {type(made).__name__}; it must give two things, the splits and "
+                "facts about them, as in return splits, {}."
+            )
+        splits, facts = made
         folder = self.folder.resolve()  # a link to a larger disk stays one
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +122,10 @@ class ArrayData(ABC):
         with SplitWriter(folder / f"{split}.safetensors") as file:
             every: Iterable[Any] = [parts] if isinstance(parts, Mapping) else parts
             for arrays in every:
+                if arrays and not any(key.partition(".")[0] == "inputs" for key in arrays):
+                    raise UserError(
+                        f"The {split} arrays of make() are called {', '.join(arrays)}; there have to be inputs and targets."
+                    )
                 counts = {key: len(array) for key, array in arrays.items()}
                 if len(set(counts.values())) > 1:
                     raise UserError(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from launcher import UserError
 
 from .batches import Batch, Reader
 from .explain import described, working
@@ -60,6 +61,13 @@ def _try(trainer: Trainer, name: str, reader: Reader) -> None:
         loss = task.loss(predictions, targets)
         if loss.ndim:
             raise ValueError(f"the loss has shape {tuple(loss.shape)} and must be one number")
+    if settings.bad_step == "stop" and not loss.isfinite():
+        for key, tree in {"inputs": inputs, "targets": targets}.items():
+            if not all(each.isfinite().all() for each in tensors(tree)):
+                raise UserError(
+                    f"data: {key} of the {name} split are nan or inf, and so the loss is {float(loss)}; correct them "
+                    "where the data are made."
+                )
     for key, metric in task.metrics().items() if name != "train" else ():
         with working("metric", f"{key} of the {name} split", **both):
             metric = metric.to(trainer.processes.device)

@@ -150,6 +150,7 @@ def _promote(model: str, settings: Mapping[str, str]) -> None:
 
     reference = names.parse(_model(model, "promote"))
     if "@" not in model:
+        places.home_of(reference)
         raise UserError(
             f"Name the version to promote, as in {reference.name}@v1; `uv run models list {reference.name}` shows them."
         )
@@ -243,7 +244,7 @@ def _needed(settings: Mapping[str, str], name: str, command: str) -> str:
 def _model(model: str, command: str) -> str:
     if not model:
         raise UserError(
-            f"Say which: uv run models {command} NAME; `uv run models list` shows them."
+            f"Say which: uv run models {command} {HELP[command].split()[0].rstrip(':')}; `uv run models list` shows them."
         )
     return model
 

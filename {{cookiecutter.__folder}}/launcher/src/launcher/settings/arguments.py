@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
+import os
 import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -91,9 +93,11 @@ def _find(key: str, target: str, source: Path) -> Place | None:
     Raises:
         UserError: there is no such module or name.
     """
-    package, *parts = target.split(".")
     if "${" in target:
         return None
+    package, *parts = target.split(".")
+    if not parts or not all(each.isidentifier() for each in (package, *parts)):
+        raise UserError(f"{key}={target!r} names no class; write package.module.Name.")
     if not (source / package).is_dir():
         _refuse_slip(key, target, source)
         return None
@@ -122,13 +126,23 @@ def _module(path: Path) -> Path | None:
 
 
 def _refuse_slip(key: str, target: str, source: Path) -> None:
-    """Refuse a package that is nearly the project's own."""
+    """Refuse a package that is nearly the project's own, and a module of the project's without its package."""
     package, _, rest = target.partition(".")
-    if importlib.util.find_spec(package):
-        return
+    with suppress(ValueError, ImportError):
+        found = importlib.util.find_spec(package)
+        if found and found.origin:  # a folder such as data/ is found as well, and holds no module
+            return
     own = [path.name for path in source.iterdir() if (path / "__init__.py").is_file()]
-    for meant in difflib.get_close_matches(package, own, n=1, cutoff=0.85):
-        raise UserError(f"{key}={target}: did you mean {meant}.{rest}?")
+    close = difflib.get_close_matches(package, own, n=1, cutoff=0.85)
+    meant = [f"{each}.{rest}" for each in close]
+    for each in own:
+        inside = target.removeprefix("src.").removeprefix(f"{each}.")
+        if inside != rest or package == "src":
+            meant += (
+                [f"{each}.{inside}"] if _module(source / each / inside.partition(".")[0]) else []
+            )
+    if meant:
+        raise UserError(f"{key}={target}: did you mean {meant[0]}?")
 
 
 def _refuse_unknown(word: str, name: str, module: Path, source: Path) -> None:
@@ -139,8 +153,6 @@ def _refuse_unknown(word: str, name: str, module: Path, source: Path) -> None:
     if compiled or MADE_ON_THE_WAY.search(text) or re.search(rf"\b{re.escape(name)}\b", text):
         return
     tree = _read(module)
-    if text and tree is None:
-        return
     known = set(_bindings(tree)) if tree else set()
     if module.name == "__init__.py":
         known |= beside
@@ -157,8 +169,12 @@ def _read(path: Path) -> ast.Module | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(path.read_bytes(), str(path))
-    except (OSError, SyntaxError, ValueError):
-        return None  # who imports it says where it is broken
+    except SyntaxError as error:
+        raise UserError(
+            f"{os.path.relpath(path)}, line {error.lineno}, is no Python: {error.msg}; correct it."
+        ) from error
+    except (OSError, ValueError):
+        return None
 
 
 def _bindings(node: ast.AST) -> Counter[str]:
@@ -201,6 +217,8 @@ def _imported(path: Path, node: ast.ImportFrom, source: Path) -> Path | None:
 def _takes(place: Place, source: Path) -> Takes | None:
     """Give what it can be called with; None where the source does not tell."""
     path, definition = place
+    if isinstance(definition, ast.ClassDef) and _is_dataclass(definition):
+        return _fields(definition)
     if definition.decorator_list:
         return None
     if isinstance(definition, ast.FunctionDef):
@@ -227,6 +245,33 @@ def _takes(place: Place, source: Path) -> Takes | None:
     if base is None or given is None:
         return None
     return Takes(takes.names | (base.names - given), takes.required | (base.required - given))
+
+
+def _is_dataclass(definition: ast.ClassDef) -> bool:
+    """Tell a plain one, which takes its fields; one that is asked for anything else may take something else."""
+    decorators = [ast.unparse(each) for each in definition.decorator_list]
+    return decorators in (["dataclass"], ["dataclasses.dataclass"]) and not definition.bases
+
+
+def _fields(definition: ast.ClassDef) -> Takes | None:
+    names: set[str] = set()
+    required: set[str] = set()
+    bound = _bindings(definition)
+    if definition.keywords or any(bound[each] for each in ("__init__", *MAKES_ITSELF)):
+        return None
+    for line in definition.body:
+        if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name):
+            continue
+        kind = ast.unparse(line.annotation)
+        if "ClassVar" in kind:
+            continue
+        if "KW_ONLY" in kind or isinstance(
+            line.value, ast.Call
+        ):  # field(...), which may be anything
+            return None
+        names.add(line.target.id)
+        required |= set() if line.value else {line.target.id}
+    return Takes(frozenset(names), frozenset(required))
 
 
 def _base(path: Path, base: ast.expr, source: Path) -> Place | None:

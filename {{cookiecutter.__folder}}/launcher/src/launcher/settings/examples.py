@@ -44,11 +44,15 @@ def check_types(where: str, example: Any, actual: Any) -> None:
     if not OmegaConf.is_dict(example):
         return
     if not OmegaConf.is_dict(actual):
+        choice = "" if "." in where else f"choose a file of configs/{where}/, or "
         raise UserError(
-            f"{where}={actual} is {_kind(actual)}; choose a file of configs/{where}/, or change {where}.<setting>=..."
+            f"{where}={actual} is {_kind(actual)}; {choice}change {where}.<setting>=..., or leave it out with ~{where}."
         )
     for key in example:
-        if OmegaConf.is_interpolation(example, key) or key not in actual:
+        # What a file leaves to be given, or takes from elsewhere, is an example of nothing.
+        if OmegaConf.is_interpolation(example, key) or OmegaConf.is_missing(example, key):
+            continue
+        if key not in actual or OmegaConf.is_missing(actual, key):
             continue
         expected, value = example[key], actual[key]
         name = f"{where}.{key}" if where else str(key)
@@ -56,7 +60,7 @@ def check_types(where: str, example: Any, actual: Any) -> None:
             check_types(name, expected, value)
         elif expected is not None and not _fits(expected, value):
             raise UserError(
-                f"{name}={value} is {_kind(value)}; give {_kind(expected)}, such as {name}={expected}."
+                f"{name}={value} is {_kind(value)}; give {_kind(expected)}, such as {name}={expected}{_ways(expected)}"
             )
 
 
@@ -80,6 +84,13 @@ def _is_typed(config: DictConfig, section: Any) -> bool:
     if OmegaConf.is_missing(config, section) or config[section] is None:
         return False
     return hasattr(OmegaConf.get_type(config[section]), "__dataclass_fields__")
+
+
+def _ways(expected: Any) -> str:
+    """End a sentence about a value with what its file would have to say for another kind to be right."""
+    if isinstance(expected, int) and not isinstance(expected, bool):
+        return f" (any number will do where its file says {expected}.0)."
+    return "."
 
 
 def _fits(expected: Any, value: Any) -> bool:

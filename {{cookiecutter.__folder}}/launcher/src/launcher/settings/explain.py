@@ -72,7 +72,7 @@ def _explain_key(cause: OmegaConfBaseException) -> str:
         return f"{key}: {first}."
     known = getattr(cause.object_type, "__dataclass_fields__", None) or cause.parent_node
     section, _, name = key.rpartition(".")
-    names = [str(each) for each in known or () if each != "hydra"]
+    names = [str(each) for each in known or () if each != "hydra" and str(each)[:1] != "_"]
     if section and (get_origin(cause.ref_type) is dict or not names):
         return f"{section} has no {name} yet; to add it put + before it, as in +{key}=..."
     return f"There is no {key}{meant(key, [f'{section}.{each}' if section else each for each in names], cause.parent_node)}"
@@ -131,8 +131,11 @@ def ambiguous(word: str) -> str:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """Give the end of a sentence about an unknown name: the nearest one that is known, or all of them."""
-    by_small = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(name.lower(), by_small, n=1, cutoff=0.5)
+    # Of names in the same section that section says nothing.
+    section = name[: name.rfind(".") + 1]
+    start = len(section) if all(each.startswith(section) for each in known) else 0
+    by_small = {each[start:].lower(): each for each in known}
+    close = difflib.get_close_matches(name[start:].lower(), by_small, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {by_small[close[0]]}?"
     return f"; there are {', '.join(sorted(known))}." if known else "."
@@ -164,6 +167,11 @@ def _explain_instantiation(error: InstantiationException) -> str:
         # Else the module is there, and something that it imports is not.
         if f"{target[1]}.".startswith(f"{reason.name}."):
             return f"{section}._target_: there is no {name} in {module}{_similar(module, name)}"
+    if isinstance(reason, ModuleNotFoundError) and reason.name and "." not in reason.name:
+        return (
+            f"{section} imports {reason.name}, which is not installed: add the package that has it with `uv add`, or "
+            "correct the import. (HYDRA_FULL_ERROR=1 shows where.)"
+        )
     return (
         f"{section} cannot be made from its settings: {reason}. (HYDRA_FULL_ERROR=1 shows where.)"
     )
