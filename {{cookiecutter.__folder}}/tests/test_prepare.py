@@ -74,7 +74,7 @@ def test_a_fault_in_a_data_set_of_ones_own_names_its_line_and_leaves_nothing(tmp
     )
     done = run(tmp_path, "-c", program, "data=digits")
     assert done.returncode == 1
-    where = re.match(r"data failed \(making it, (.*):\d+\): KeyError: 'images'; ", done.stderr)
+    where = re.match(r"data failed \(making it, (.*):\d+\): KeyError: 'images'\. \(", done.stderr)
     assert where
     assert where[1].endswith("data/base.py")
     assert len(done.stderr.splitlines()) == 1
