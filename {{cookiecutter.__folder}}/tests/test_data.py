@@ -210,6 +210,27 @@ def test_an_empty_split_is_refused_by_name(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (lambda splits, facts: splits, r"make\(\) of Own gives dict; it must give two things"),
+        (lambda splits, facts: None, r"make\(\) of Own gives NoneType; it must give two things"),
+        (
+            lambda splits, facts: ({"train": {"input": splits["train"]["inputs"]}}, facts),
+            r"The train arrays of make\(\) are called input; there have to be inputs and targets",
+        ),
+    ],
+)
+def test_what_make_has_to_give_is_said(tmp_path, given, said):
+    class Own(Digits):
+        def make(self):
+            return given(*super().make())
+
+    with pytest.raises(UserError, match=said):
+        Own(**configured("digits", folder=str(tmp_path / "digits"))).prepare()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_source_is_named(tmp_path):
     class Raw(Digits):
         def make(self):
