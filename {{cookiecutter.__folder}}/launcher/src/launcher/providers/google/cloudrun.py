@@ -15,8 +15,9 @@ from . import auth as google
 from . import cloudrun_access as access
 from . import cloudrun_request as asked
 from . import cloudrun_traffic as traffic
-from . import id_token
+from . import id_token, operations
 from .backend import GoogleBackend
+from .operations import NotDoneError
 
 log = logging.getLogger(__name__)
 PLACE = traffic.PLACE
@@ -205,7 +206,7 @@ class CloudRun:
             parts.append(asked.target(old, 100 - percent, asked.BEFORE))
         sent = self._divide(made, parts)
         if traffic.percent(sent, revision) != percent:
-            raise _NotDoneError(
+            raise NotDoneError(
                 f"Cloud Run has not sent {percent} % of the requests to {revision}; look at its console."
             )
         return sent
@@ -307,22 +308,8 @@ class CloudRun:
 
     def _done(self, operation: dict[str, Any]) -> dict[str, Any]:
         """Wait for an operation; give what it made."""
-        deadline = time.monotonic() + PATIENCE
-        while not operation.get("done"):
-            if time.monotonic() > deadline:
-                raise _NotDoneError(
-                    f"Cloud Run has not done it after {PATIENCE:.0f} seconds; look at its console."
-                )
-            time.sleep(POLL)
-            operation = google.call("GET", self._url(operation["name"]))
-        if error := operation.get("error"):
-            raise _NotDoneError(f"Cloud Run refuses it: {error.get('message', 'no reason given')}")
-        return operation.get("response", {})
+        return operations.wait(operation, "Cloud Run", self._url, PATIENCE, POLL)
 
     @staticmethod
     def _url(name: str) -> str:
         return f"{google.endpoint('run')}/v2/{name}"
-
-
-class _NotDoneError(UserError):
-    """An operation has failed: what was asked for is there and does not work."""

@@ -17,7 +17,9 @@ from omegaconf import OmegaConf
 from ...errors import UserError
 from ..errors import MissingError, RefusedError, UnreachableError
 from . import auth as google
+from . import operations
 from .backend import GoogleBackend
+from .operations import NotDoneError
 
 log = logging.getLogger(__name__)
 SERVICE = "aiplatform.googleapis.com"
@@ -26,10 +28,6 @@ POLL = 5.0
 LOST = 60.0  # seconds until something shows that was made by a request whose answer was lost
 
 Resource = dict[str, Any]
-
-
-class NotDoneError(UserError):
-    """An operation has failed, or has not ended in time."""
 
 
 @dataclass(frozen=True)
@@ -142,17 +140,7 @@ class Region:
         Raises:
             NotDoneError: it has failed, or lasts too long.
         """
-        deadline = time.monotonic() + PATIENCE
-        while not operation.get("done"):
-            if time.monotonic() > deadline:
-                raise NotDoneError(
-                    f"Vertex AI has not done it after {PATIENCE / 60:.0f} minutes; look at its console."
-                )
-            time.sleep(POLL)
-            operation = google.call("GET", self.url(operation["name"]))
-        if error := operation.get("error"):
-            raise NotDoneError(f"Vertex AI refuses it: {error.get('message', 'no reason given')}")
-        return operation.get("response", {})
+        return operations.wait(operation, "Vertex AI", self.url, PATIENCE, POLL)
 
     def is_busy(self, name: str) -> bool:
         """Tell whether an operation of a resource is under way; none is of one that is gone."""

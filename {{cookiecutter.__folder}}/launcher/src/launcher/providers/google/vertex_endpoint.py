@@ -25,7 +25,8 @@ from . import vertex_endpoint_end as ending
 from . import vertex_endpoint_request as asked
 from . import vertex_endpoint_traffic as traffic
 from .cloudrun_request import members
-from .vertex_api import NotDoneError, Region, Resource
+from .operations import NotDoneError
+from .vertex_api import Region, Resource
 from .vertex_api import connect as region
 from .vertex_endpoint_ask import asking, example
 from .vertex_models import Models
