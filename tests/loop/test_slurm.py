@@ -95,7 +95,9 @@ def test_killed_it_goes_on_and_ends_with_the_same_bits(slurm: Scene, launched: d
     gate(slurm).touch()
     assert slurm.ended("disturbed")["state"] == "succeeded"
     # Its worker notes how the run ended before its own end, so that whatever comes between costs nothing.
-    wait_until(lambda: attempts(slurm, "disturbed")[1:] == [0], "it has not started twice, or its end is not noted")
+    wait_until(
+        lambda: attempts(slurm, "disturbed")[1:] == [0], "it has not started twice, or its end is not noted"
+    )
     assert attempts(slurm, "disturbed")[0] is None or not FREEZER.exists()
     assert re.search(r"restored step \d+", slurm.log("disturbed"))
     slurm.run("train", *SLOW, "data.pause=0", "tracking=none", "run.id=calm")  # the same, here
