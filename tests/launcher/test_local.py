@@ -88,7 +88,7 @@ def test_the_workers_exit_status_is_that_of_following(start):
 
 
 def test_a_job_has_a_session_of_its_own_so_that_it_outlives_its_launch(start, tmp_path):
-    backend = start("import time; time.sleep(60)")
+    backend = start("import time; time.sleep(600)")
     pid = json.loads((tmp_path / "runs/a" / local.JOB).read_text())["pid"]
     assert os.getsid(pid) == pid != os.getsid(0)
     assert state(backend) is State.running
@@ -101,7 +101,7 @@ def test_a_stopped_job_gets_to_save_and_is_on_record_as_stopped(start, tmp_path)
         "import signal, time\n"
         "def save(*_): open('saved', 'w').close(); raise SystemExit(143)\n"
         "signal.signal(signal.SIGTERM, save)\n"
-        "print('ready', flush=True); time.sleep(60)"
+        "print('ready', flush=True); time.sleep(600)"
     )
     wait_for(lambda: list(backend.logs("a")) == ["ready"])
     backend.stop("a")
@@ -117,7 +117,7 @@ def test_a_job_that_does_not_listen_is_killed(start, monkeypatch):
     monkeypatch.setattr(local, "GRACE", 0.3)
     backend = start(
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "print('ready', flush=True); time.sleep(60)"
+        "print('ready', flush=True); time.sleep(600)"
     )
     wait_for(lambda: list(backend.logs("a")) == ["ready"])
     backend.stop("a")
@@ -128,7 +128,7 @@ def test_a_process_that_has_got_the_number_of_an_ended_job_is_left_alone(start, 
     backend = start("pass")
     backend.follow("a")
     path = tmp_path / "runs/a" / local.JOB
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as other:
         path.write_text(json.dumps({**json.loads(path.read_text()), "pid": other.pid}))
         assert state(backend) is State.failed
         backend.stop("a")

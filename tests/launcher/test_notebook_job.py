@@ -1,6 +1,5 @@
 """A notebook job: a real Jupyter on the loopback, what is written in it kept, and its end when nobody is there."""
 
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +11,6 @@ from launcher.worker.notebook import (
     Shelf,
     options,
 )
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -1,7 +1,7 @@
 """Models at endpoints of SageMaker where a version fails or does not pass, and where something is left behind."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +186,8 @@ def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
 def test_the_janitor_ends_what_is_past_its_last_day_and_leaves_nothing(
     noted: Callable[[str], None], stage: World, monkeypatch: pytest.MonkeyPatch
 ):
-    today = f"{datetime.now(UTC):%Y-%m-%d}"
-    deploy(1, machine="ml.m5.large", until=today)
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
+    deploy(1, machine="ml.m5.large", until=tomorrow)
     noted("2020-01-31")
     said: list[str] = []
     # What the endpoint itself says is looked at, too.

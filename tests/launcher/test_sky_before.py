@@ -42,6 +42,27 @@ def test_commands_at_once_start_one_server(tmp_path, monkeypatch):
         assert list(pool.map(program.call, ["status", "check", "show-gpus"])) == ["", "", ""]
 
 
+# As on a machine that is busy: the command gives its server a minute, which goes on starting.
+STARTS_SLOWLY = """\
+#!/bin/sh
+cd "${0%/*}"
+[ -e third ] && exit 0
+[ -e second ] && touch third
+touch second
+echo "RuntimeError: Failed to start SkyPilot API server at http://127.0.0.1:46580" >&2
+exit 1
+"""
+
+
+def test_a_server_that_starts_slowly_is_waited_for(tmp_path, monkeypatch):
+    path = tmp_path / "sky"
+    path.write_text(STARTS_SLOWLY)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(program, "_gone", threading.Event())
+    assert program.call("status") == ""
+
+
 def test_a_queue_of_a_cluster_that_is_gone_is_an_error(there):
     with pytest.raises(MissingError, match="Cluster 'demo-a' does not exist"):
         program.ask("queue", "demo-a")

@@ -74,7 +74,7 @@ def test_a_job_of_slurm_gets_a_notice_and_saves_before_its_allocation_ends(
     tmp_path, there, login, monkeypatch, faults, project, run_id, name
 ):
     """Also where SkyPilot's own programs on the node do not tell whether there is one."""
-    monkeypatch.setattr(slurm, "STEP", 1)
+    monkeypatch.setattr(slurm, "STEP", 5)
     asked = login(name, run_id)
     backend = at_work(tmp_path, project, run_id)
     there.set(faults=faults)

@@ -19,8 +19,9 @@ def checkpoint(folder, step, content=None):
     content = content or f"checkpoint {step}".encode()
     path = folder / "checkpoints" / f"step-{step:08d}-{xxhash.xxh3_128(content).hexdigest()}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
+    part = path.with_suffix(".part")
+    part.write_bytes(content)
+    return part.replace(path)
 
 
 @pytest.fixture

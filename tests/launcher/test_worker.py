@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -118,9 +119,24 @@ def test_more_attempts_than_allowed_end_at_once(attempt, bucket, tmp_path):
     assert "trained" not in bucket("worker.log")
 
 
-def test_near_the_time_limit_the_training_saves_and_the_run_is_over(attempt, bucket):
+@pytest.mark.parametrize("signals", [0, 1])
+def test_near_the_time_limit_the_training_saves_and_the_run_is_over(
+    attempt, bucket, tmp_path, monkeypatch, signals
+):
+    """Also where a service with the same limit ends it then."""
+    ready, expire = tmp_path / "ready", worker.Worker._expire
+
+    def once_it_listens(self):
+        while not ready.exists():
+            time.sleep(0.02)
+        expire(self)
+        for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(worker.Worker, "_expire", once_it_listens)
     script = WAITS.replace("sys.exit(143)", "print('saved') or sys.exit(143)")
-    assert attempt(script + "time.sleep(60)", max_seconds=4) == job.EXIT_STOPPED
+    script += f"open({str(ready)!r}, 'w').close()\ntime.sleep(600)"
+    assert attempt(script, max_seconds=10) == job.EXIT_STOPPED
     assert bucket("outcome.json")["state"] == "stopped"
     assert "saved" in bucket("worker.log")
 
@@ -134,10 +150,10 @@ def test_the_time_of_earlier_attempts_counts(attempt, bucket, tmp_path):
 
 def test_the_time_of_a_killed_attempt_is_known(attempt, bucket, monkeypatch):
     monkeypatch.setattr(sync, "LOGS_EVERY", 0.05)
-    script = "import json, time\ntime.sleep(1.5)\n"
-    script += "print(json.load(open('../bucket/runs/a/attempts.json'))[0]['seconds'] > 0)"
-    attempt(script)
-    assert "\nTrue\n" in bucket("worker.log")
+    script = "import json, time\nuntil = time.time() + 600\n"
+    script += "while not json.load(open('../bucket/runs/a/attempts.json'))[0]['seconds']:\n"
+    script += "    assert time.time() < until\n    time.sleep(0.05)"
+    assert attempt(script) == 0
 
 
 def test_sigterm_is_passed_on_and_what_was_saved_then_is_in_the_bucket(attempt, bucket, tmp_path):
@@ -189,7 +205,8 @@ def test_bucket_trouble_that_ends_during_the_training_leaves_no_trace(attempt, b
         storage.store(*args, **options)
 
     monkeypatch.setattr(sync, "store", recovers)
-    assert attempt("import time; time.sleep(2)") == 0
+    waits = "import os, time\nwhile not os.path.exists('../bucket/runs/a/worker.log'):\n    time.sleep(0.05)"
+    assert attempt(waits) == 0
     assert "uploads work again" in bucket("worker.log")
     assert bucket("outcome.json")["state"] == "succeeded"
 

@@ -22,6 +22,8 @@ from stage.registry import manifest, registry
 
 sys.path.append(str(Path(__file__).parents[1] / "launcher/serving"))
 from model_files import make
+from servers import free_port
+from stage.patience import deadline
 
 MOST = 400_000_000  # bytes, unpacked
 BRIGHT = {"instances": [np.full((1, 8, 8), 16).tolist(), np.zeros((1, 8, 8), int).tolist()]}
@@ -55,20 +57,13 @@ def answer(port: int, path: str, body: Any = None) -> Any:
 
 def ready(port: int) -> Any:
     """What its health says, as soon as it says anything."""
-    for _ in range(200):
+    until = deadline(60)
+    while True:
         try:
             return answer(port, "/health")
         except OSError:
+            assert time.monotonic() < until, "it does not become ready"
             time.sleep(0.1)
-    raise AssertionError("it does not become ready")
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +145,7 @@ def test_it_answers_as_nobody_on_a_disk_that_it_cannot_write_and_ends_with_0(bui
         found = answer(port, "/predict", BRIGHT)
         assert [one["class"] for one in found["predictions"]] == ["bright", "dark"]
         assert found["registry_version"] == "digits@v1"
-        container.stop(10)
+        container.stop(60)
         assert container.wait(1) == 0
     finally:
         container.remove()

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from stage.patience import deadline
+
 LABEL = "cookiecutter-stage"
 _numbers = itertools.count(1)
 
@@ -113,9 +115,9 @@ class Container:
 
     def _until_ended(self, *command: str) -> None:
         """Repeats a command until the client has ended: a container that just starts may not be known yet."""
-        deadline = time.monotonic() + 120
+        until = deadline(120)
         while self.process.poll() is None:
-            if time.monotonic() > deadline:
+            if time.monotonic() > until:
                 raise AssertionError(f"{self.name} does not end")
             docker(*command, self.name, check=False)
             with suppress(subprocess.TimeoutExpired):

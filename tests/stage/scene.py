@@ -121,7 +121,7 @@ def stage(project: BakedProject, folder: Path) -> Iterator[Stage]:
         platform = store.env | known.env
         inside = platform | {"OMP_NUM_THREADS": "1"}
         agents = agents_of(setup.project)
-        jobs = enter(vertex(known, registries=(host,), platform=inside, agents=agents))
+        jobs = enter(vertex(known, registries=(host,), platform=inside, agents=agents, grace_seconds=60))
         machines = enter(batch(known, registries=(host,), platform=inside, logs=jobs.handle))
         # As whoever the image says, on a disk of its own: https://docs.cloud.google.com/run/docs/container-contract
         served = Served(inside={"K_SERVICE": slug})

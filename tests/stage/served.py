@@ -2,12 +2,13 @@
 
 import json
 import secrets
-import socket
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
+
+from servers import free_port
 
 from stage import containers
 
@@ -72,10 +73,3 @@ def ask(port: int, path: str, body: bytes = b"") -> tuple[int, Any]:
             return found.status, json.loads(found.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]

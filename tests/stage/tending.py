@@ -3,7 +3,8 @@
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from stage import containers
@@ -76,9 +77,18 @@ class Tending(ABC):
         self.until(lambda: self.job(name).over, name, seconds)
         return self.job(name)
 
-    def until_line(self, name: str, text: str, seconds: float = 1800) -> None:
-        """Waits until a job has printed a line with a text."""
-        self.until(lambda: any(text in line for line in self.job(name).lines), name, seconds)
+    def until_line(self, name: str, text: str, seconds: float = 1800, after: int = 0) -> None:
+        """Waits until a job has printed a line with a text, after so many lines of its attempts."""
+        self.until(lambda: any(text in line for line in self.job(name).lines[after:]), name, seconds)
+
+    @contextmanager
+    def slowly(self) -> Iterator[None]:
+        """Lets a fifth of the time pass in the world, where the limits of what runs in it are meant and not its own."""
+        self.speed, before = 0.2 * self.speed, self.speed
+        try:
+            yield
+        finally:
+            self.speed = before
 
     def until(self, done: Callable[[], bool], name: str, seconds: float = 1800) -> None:
         """Waits until something has come about; raises AssertionError with a job's state and last lines where it has not."""

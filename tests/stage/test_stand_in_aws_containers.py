@@ -115,7 +115,7 @@ def test_a_lost_machine_gives_no_signal_and_the_next_attempt_is_new(stage: Simpl
     stage.runs.lose(name)
     job = stage.world.sagemaker.job(name)
     stage.world.pass_time(60)
-    stage.runs.until(lambda: job.lines.count("ready") == 2, name, 60)
+    stage.runs.until(lambda: job.lines.count("ready") == 2, name)
     assert (job.attempts, job.lines) == (2, ["ready", "ready"])
     client(stage.world, "sagemaker").stop_training_job(TrainingJobName=name)
     stage.runs.wait(name)
@@ -135,7 +135,7 @@ def test_what_does_not_heed_the_signal_is_killed_at_the_time_limit(stage: Simple
     stage.world.pass_time(7200 + 120)
     job = stage.runs.wait(name)
     assert (job.state, job.secondary) == ("Stopped", "MaxRuntimeExceeded")
-    stage.runs.until(lambda: name not in stage.runs.running, name, 60)
+    stage.runs.until(lambda: name not in stage.runs.running, name)
 
 
 def test_a_role_that_may_not_pull_cannot_train_and_one_that_may_not_log_is_mute(
@@ -189,7 +189,7 @@ def test_a_lost_host_gives_no_signal(stage: SimpleNamespace) -> None:
     name = submit(stage, "batch-3", TRAP, retryStrategy={"attempts": 2, "evaluateOnExit": rules})
     job = stage.world.batch.job(name)
     for number in (1, 2):
-        stage.runs.until(lambda number=number: job.lines.count("ready") == number, name, 60)
+        stage.runs.until(lambda number=number: job.lines.count("ready") == number, name)
         stage.runs.lose(name)
     assert (job.status, job.lines) == ("FAILED", ["ready", "ready"])
 

@@ -134,7 +134,7 @@ def test_credentials_that_are_written_at_the_same_time_are_refused(world: World)
             )
             second.start()
             threads.append(second)
-            assert arrived.wait(30)
+            assert arrived.wait(600)
         elif call.path.endswith("/second"):
             arrived.set()
 

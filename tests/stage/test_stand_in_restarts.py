@@ -89,7 +89,7 @@ def test_one_node_that_fails_ends_all_and_one_that_crashes_restarts_all(stage: S
 def test_a_new_container_has_nothing_of_the_one_before(stage: SimpleNamespace):
     job = submit(stage, "fresh", f"[ -e /mark ] && echo kept; touch /mark; {FOREVER}", strategy="SPOT")
     stage.service.wait_for_line(job, "ready")
-    stage.service.preempt(job, grace_seconds=5)
+    stage.service.preempt(job, grace_seconds=60)
     stage.service.wait_for_line(job, "ready", count=2)
     stage.service.kill(job)
     stage.service.wait_for_line(job, "ready", count=3)
@@ -111,7 +111,7 @@ def test_who_ignores_sigterm_is_killed_after_the_grace(stage: SimpleNamespace):
     deaf = "trap 'echo no' TERM; echo ready; while :; do sleep 0.1; done"
     job = submit(stage, "stubborn", deaf, disableRetries=True)
     stage.service.wait_for_line(job, "ready")
-    stage.service.preempt(job, grace_seconds=1)
+    stage.service.preempt(job, grace_seconds=10)
     stage.service.wait(job, [FAILED])
     assert job.lines() == ["ready", "no"]
     assert job.started[0][2] == 137
@@ -134,7 +134,7 @@ def test_a_preempted_job_that_finds_no_other_machine_fails(stage: SimpleNamespac
     job = submit(stage, "lost", FOREVER, strategy="SPOT")
     stage.service.wait_for_line(job, "ready")
     stage.service.sell_out(1)
-    stage.service.preempt(job, grace_seconds=5)
+    stage.service.preempt(job, grace_seconds=60)
     stage.service.wait(job, [FAILED])
     assert (job.error["message"], job.preemptions, len(job.started)) == (STOCKOUT, 1, 1)
 
@@ -191,7 +191,7 @@ def test_the_time_limit_begins_again_with_each_start_of_the_job(stage: SimpleNam
 def test_a_lost_node_starts_anew_alone_or_with_all(stage: SimpleNamespace, everything: bool, starts: int):
     job = submit(stage, f"pair-{starts}", FOREVER, FOREVER, restartJobOnWorkerRestart=everything)
     stage.service.wait_for_line(job, "ready", count=2)
-    stage.service.preempt(job, grace_seconds=5, node=1)
+    stage.service.preempt(job, grace_seconds=60, node=1)
     stage.service.wait_for_line(job, "ready", count=starts)
     stage.service.wait(job, ["RUNNING"])
     assert len(job.started) == starts

@@ -14,6 +14,7 @@ from stage.google.identity import identity
 from stage.google.vertex import CANCELLED, FAILED, SUCCEEDED, TuningJob, vertex
 from stage.google.vertex_rules import parse
 from stage.google.vertex_tuning_rules import check_tuning
+from stage.patience import deadline
 from stage.rest import RequestError, ask
 from stage.vertex_bench import GOOD as TRAINING
 
@@ -228,14 +229,14 @@ def test_a_trial_without_a_metric_is_infeasible_and_too_many_fail_the_job(
     assert job.state == FAILED
     ended = [trial for trial in job.json()["trials"] if trial["state"] == "INFEASIBLE"]
     assert len(ended) == len(job.trials) <= 3
-    assert reason in ended[0]["infeasibleReason"]
+    assert any(reason in one["infeasibleReason"] for one in ended)  # the third one may have been ended
 
 
 def test_cancelling_ends_all_trials(stage: SimpleNamespace):
     job = submit(stage, "endless", "trap 'exit 143' TERM; echo ready; while :; do sleep 0.1; done")
-    deadline = time.monotonic() + 60
+    until = deadline(60)
     while job.lines().count("ready") < 2:
-        assert time.monotonic() < deadline
+        assert time.monotonic() < until
         time.sleep(0.05)
     assert ask(f"{stage.base}/hyperparameterTuningJobs/{job.id}:cancel", stage.token, {})[0] == 200
     stage.service.wait_for_sweep("endless", timeout=60)

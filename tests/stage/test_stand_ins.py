@@ -1,6 +1,7 @@
 """The stand-in of Vertex AI really runs images, keeps their logs, lists and cancels jobs; and leaves nothing."""
 
 import json
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
+from servers import free_port
 
 from stage import containers, registry
 from stage.google.vertex import CANCELLED, FAILED, SUCCEEDED, vertex
@@ -70,7 +72,7 @@ def test_a_job_runs_with_what_it_was_given(stage: SimpleNamespace):
     )
     assert token == (200, stage.trainer.email)
     assert (job.restarts, job.preemptions, len(job.started), job.started[0][2]) == (0, 0, 1, 0)
-    assert 0 < job.machine_seconds < 60
+    assert job.machine_seconds > 0
     assert stage.service.containers(running_only=False) == []
 
 
@@ -150,7 +152,12 @@ def test_an_image_that_is_not_there_fails_the_job(stage: SimpleNamespace):
 
 def test_nodes_know_each_other(stage: SimpleNamespace):
     show = 'echo "$CLUSTER_SPEC"'
-    job = stage.service.wait(submit(stage, "nodes", f"{show}; sleep 2", f"{show}; {FOREVER}"))
+    gate = free_port()
+    waits = f"until : > /dev/tcp/127.0.0.1/{gate}; do sleep 0.1; done 2>/dev/null"
+    job = submit(stage, "nodes", f"{show}; {waits}", f"{show}; {FOREVER}")
+    stage.service.wait_for_line(job, "ready")
+    with socket.create_server(("127.0.0.1", gate)):
+        stage.service.wait(job)
     # The primary replica's end is the job's: the other one is shut down.
     assert job.state == SUCCEEDED
     first, second = (json.loads(job.lines(f"workerpool{node}-0")[0]) for node in (0, 1))

@@ -51,7 +51,7 @@ def bash_stage(folder: Path) -> Iterator[SimpleNamespace]:
         launcher = people.account("cloud-training-launch", "roles/aiplatform.user", "roles/logging.viewer")
         launcher.granted[trainer.email] = {"roles/iam.serviceAccountUser"}
         image = registry.push_bash(host)
-        with vertex(people, registries=[host], platform={"STAGE": "on"}, grace_seconds=2) as service:
+        with vertex(people, registries=[host], platform={"STAGE": "on"}, grace_seconds=20) as service:
             base = f"{service.url}/v1/projects/{people.project}/locations/us-central1/customJobs"
             yield SimpleNamespace(
                 service=service,
@@ -71,7 +71,7 @@ def bash_stage(folder: Path) -> Iterator[SimpleNamespace]:
 @contextmanager
 def another(stage: SimpleNamespace, **settings: Any) -> Iterator[SimpleNamespace]:
     """The same people and images before a service of its own, with other settings of `vertex`."""
-    with vertex(stage.people, registries=[stage.host], grace_seconds=2, **settings) as service:
+    with vertex(stage.people, registries=[stage.host], grace_seconds=20, **settings) as service:
         region = settings.get("region", "us-central1")
         base = stage.base.replace(stage.service.url, service.url).replace("us-central1", region)
         yield SimpleNamespace(**{**vars(stage), "service": service, "base": base})

@@ -13,6 +13,7 @@ from stage.bucket import Bucket, bucket
 # Each begins when all are ready: the start of Python takes longer than all that they do.
 ALL_READY = """
 import os, sys, time
+import gcsfs  # which takes seconds
 from datetime import UTC, datetime
 from launcher.atomic import update_text
 from launcher.errors import UserError

@@ -100,14 +100,14 @@ def test_what_is_drawn_is_classified(page: Page, served: Callable[[str], str]):
     said(page).to_have_text("bright", timeout=PATIENCE)
     assert page.locator("#bars li").count() == 2
     page.click("#clear")
-    said(page).to_have_text("")
+    said(page).to_have_text("", timeout=PATIENCE)
 
 
 def test_an_image_that_is_chosen_gets_its_mask_laid_over(page: Page, served: Callable[[str], str]):
     page.goto(served("mask"))
     page.set_input_files("#file", files=[picture(255)])  # type: ignore[arg-type]
     said(page).to_have_text("The share of each class", timeout=PATIENCE)
-    expect(page.locator("#answer")).to_be_visible()
+    expect(page.locator("#answer")).to_be_visible(timeout=PATIENCE)
     assert "100.0 %" in page.locator("#bars").inner_text()
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from launcher.errors import UserError
 from launcher.serving import settings as reading
 from launcher.serving.model import find_folder
 from model_files import make
+from servers import free_port
 from starlette.testclient import TestClient
 
 Client = Callable[..., TestClient]
@@ -187,9 +187,7 @@ def test_a_model_is_found_where_services_lay_it(tmp_path: Path, monkeypatch: pyt
 
 def started(folder: Path, **env: str) -> tuple[subprocess.Popen[str], int]:
     """Starts the program, as a container would, and waits until it says where it is."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "launcher.commands.serve", "serve"]
     environment = {**os.environ, "MODEL_DIR": str(folder), "PORT": str(port), **env}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -204,7 +202,9 @@ def started(folder: Path, **env: str) -> tuple[subprocess.Popen[str], int]:
 
 
 def test_no_request_is_lost_when_it_is_told_to_end_under_load(tmp_path: Path):
-    process, port = started(make(tmp_path, "table"), SERVE_DRAIN_SECONDS="2")
+    process, port = started(make(tmp_path, "table"), SERVE_DRAIN_SECONDS="10")
+    assert process.stdout
+    threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would hold it up
     lost: list[str] = []
     answered = [0]
     told = threading.Event()

@@ -3,6 +3,7 @@
 moto's PutLogEvents would refuse what is more than two hours ahead of this machine's clock; here it is not asked.
 """
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,17 +16,19 @@ from stage.aws.server import Call
 # https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html and
 # https://docs.aws.amazon.com/batch/latest/userguide/using_awslogs.html.
 TRAINING, BATCH = "/aws/sagemaker/TrainingJobs", "/aws/batch/job"
+WRITING = threading.Lock()
 
 
 def write(region: str, group: str, stream: str, lines: Iterable[str], moment: float) -> None:
     """Adds lines to a stream; both it and its group are made where they are missing, which the services do."""
-    known = logs_backends[ACCOUNT][region]
-    if group not in known.groups:
-        known.create_log_group(group, {})
-    if stream not in known.groups[group].streams:
-        known.create_log_stream(group, stream)
-    events = [{"timestamp": round(moment * 1000), "message": line} for line in lines]
-    known.groups[group].put_log_events(stream, events)
+    with WRITING:
+        known = logs_backends[ACCOUNT][region]
+        if group not in known.groups:
+            known.create_log_group(group, {})
+        if stream not in known.groups[group].streams:
+            known.create_log_stream(group, stream)
+        events = [{"timestamp": round(moment * 1000), "message": line} for line in lines]
+        known.groups[group].put_log_events(stream, events)
 
 
 def filter_events(call: Call) -> dict[str, Any]:

@@ -142,7 +142,10 @@ class Runner(Tending):
 
     def _finish(self, running: Running, name: str, code: int) -> None:
         job = running.job
-        killed = any(containers.inspect(one.name)["State"]["OOMKilled"] for _, one in running.started)
+        # The engine may hear later of the one than of the other.
+        killed = code == 137 or any(
+            containers.inspect(one.name)["State"]["OOMKilled"] for _, one in running.started
+        )
         running.end_of_lines()
         if isinstance(job, TrainingJob):
             said = running.folder / "output/failure"

@@ -73,6 +73,9 @@ class Served:
             connection.close()
 
     def lines(self) -> list[str]:
+        if self._container.process.poll() is not None:  # then all that it has said belongs to them
+            for reader in self._readers:
+                reader.join(TIMEOUT)
         return list(self._lines)
 
     def close(self) -> None:

@@ -110,8 +110,8 @@ class Runner(Tending):
         def read(file: str, stream: Any) -> None:
             for line in stream:
                 text = line.decode(errors="replace").rstrip("\r\n")
-                job.lines.append(text)
                 logs.setdefault(file, []).append(text)
+                job.lines.append(text)  # which is what a test waits for
 
         running.read(read)
 

@@ -169,25 +169,36 @@ class CloudRun:
 
     def _started(self, name: str, kept: Kept, revision: str) -> Answer:
         """Begins an operation; a revision that does not start is its error, and the requests stay where they were."""
-        outcome: dict[str, Any] = {}
-        if revision and not self._starts(kept.revisions[revision]):
+        image = kept.revisions.get(revision, "")
+        starts = getattr(self.images, "starts", None)  # what only plays an image always does
+        if not image or not starts:
+            return self._begun(self._outcome(name, kept, revision, image not in self.broken))
+        where = self._operation_name()
+        self._operations[where] = [{"name": where}]
+
+        def start() -> None:  # which takes as long as a container does: nobody's request waits for it
+            well = image not in self.broken and starts(image)
+            with self._lock:
+                outcome = self._outcome(name, kept, revision, well)
+                self._operations[where].append({"name": where, "done": True, **outcome})
+
+        threading.Thread(target=start, daemon=True).start()
+        return Answer(self._operation(where))
+
+    def _outcome(self, name: str, kept: Kept, revision: str, well: bool) -> dict[str, Any]:
+        """A revision is ready once its container passes the startup probe."""
+        if not well:
             # https://docs.cloud.google.com/run/docs/troubleshooting#container-failed-to-start
             text = f"Revision '{revision}' is not ready and cannot serve traffic. The user-provided container failed to start."
-            outcome = {"error": {"code": 9, "message": text}}
-        else:
-            kept.ready = revision or kept.ready
-            outcome = {"response": self._json(name, kept)}
-        return self._begun(outcome)
+            return {"error": {"code": 9, "message": text}}
+        kept.ready = revision or kept.ready
+        return {"response": self._json(name, kept)}
 
-    def _starts(self, image: str) -> bool:
-        """A revision is ready once its container passes the startup probe; what only plays one always does."""
-        starts = getattr(self.images, "starts", None)
-        return image not in self.broken and (starts is None or starts(image))
+    def _operation_name(self) -> str:
+        return f"projects/{self.identity.project}/locations/{self.region}/operations/op-{next(self._numbers)}"
 
     def _begun(self, outcome: dict[str, Any]) -> Answer:
-        where = (
-            f"projects/{self.identity.project}/locations/{self.region}/operations/op-{next(self._numbers)}"
-        )
+        where = self._operation_name()
         waiting = [{"name": where}] * self.waits
         self._operations[where] = [*waiting, {"name": where, "done": True, **outcome}]
         return Answer(self._operation(where))

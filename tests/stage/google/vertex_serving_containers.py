@@ -6,14 +6,16 @@ https://docs.cloud.google.com/vertex-ai/docs/predictions/custom-container-requir
 
 import json
 import secrets
-import socket
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from servers import free_port
+
 from stage import containers
+from stage.patience import deadline
 
 # What an image answers: its name, a path and a body; the status and the JSON.
 Serve = Callable[[str, str, bytes], tuple[int, Any]]
@@ -75,14 +77,12 @@ class RealContainers:
         if containers.pull(name):
             return False
         self.pulled.add(name)
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
+        port = free_port()
         given = {**env, "AIP_HTTP_PORT": str(port)}
         container = containers.Container(name, self.stage, given)
         self.running[number] = (container, port)
-        deadline = time.monotonic() + self.seconds
-        while container.process.poll() is None and time.monotonic() < deadline:
+        until = deadline(self.seconds)
+        while container.process.poll() is None and time.monotonic() < until:
             if self._get(f"http://127.0.0.1:{port}{env['AIP_HEALTH_ROUTE']}", None)[0] == 200:
                 return True
             time.sleep(0.1)

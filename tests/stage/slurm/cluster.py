@@ -208,11 +208,18 @@ def _names() -> Iterator[None]:
     """The nodes' names are known here for as long as the block lasts."""
     before = HOSTS.read_text() if HOSTS.exists() else ""
     lines = "".join(f"127.0.0.1 {name} {MARK}\n" for name in NODES)
-    HOSTS.write_text(_without_mark(before) + lines)
+    _write_over(HOSTS, _without_mark(before) + lines)
     try:
         yield
     finally:
-        HOSTS.write_text(_without_mark(HOSTS.read_text()))
+        _write_over(HOSTS, _without_mark(HOSTS.read_text()))
+
+
+def _write_over(path: Path, text: str) -> None:
+    """Writes a file that others read at any moment; in a container it may be a mount, and so cannot be replaced."""
+    with path.open("r+" if path.exists() else "w") as file:
+        file.write(text)
+        file.truncate()
 
 
 @contextmanager

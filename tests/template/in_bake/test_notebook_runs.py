@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,9 +27,12 @@ from launcher.worker.settings import Settings
 
 
 def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
+    """A port below those that the system gives to whoever asks for any."""
+    while True:
+        port = 10000 + secrets.randbelow(10000)
+        with socket.socket() as server, suppress(OSError):
+            server.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -118,7 +123,6 @@ def test_what_is_written_is_kept_while_it_runs_and_after_it_was_told_to_end(star
 
 def test_a_page_that_was_left_open_does_not_keep_it(start):
     running = start(idle=4)
-    running.wait_until_ready()
     asking = threading.Event()
 
     def look() -> None:  # as a page in a browser does all the time

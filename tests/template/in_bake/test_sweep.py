@@ -25,7 +25,7 @@ def start(root: Path, digits: Path, *overrides: str) -> subprocess.Popen[str]:
     paths = (f"run.root={root}", f"data.folder={digits}", "run.id=lr")
     small = [word for word in SMALL if not word.startswith("model.width")]  # which is searched
     return subprocess.Popen(
-        [*PROGRAM, *SWEEP, *small, "trainer.max_epochs=4", *paths, *overrides],
+        [*PROGRAM, *SWEEP, *small, "trainer.max_epochs=12", *paths, *overrides],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

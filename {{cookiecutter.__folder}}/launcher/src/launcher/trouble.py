@@ -32,10 +32,11 @@ MEANS = {
     "InvalidAuthenticationInfo": "the login is for another tenant than the storage account's",
     "ContainerNotFound": "there is no such container",
 }
+# Where no server was asked, or the machine's own for a login has not answered; of azure-core and botocore.
 NO_LOGIN = {
-    "ClientAuthenticationError",
-    "CredentialUnavailableError",
-}  # of azure-core, where no server was asked
+    *("ClientAuthenticationError", "CredentialUnavailableError"),
+    *("CredentialRetrievalError", "MetadataRetrievalError"),
+}
 
 
 def passing(error: BaseException) -> bool:

@@ -142,7 +142,7 @@ class Notebook(Worker):
 
     def _watch(self, ended: threading.Event) -> None:
         """Save what is written, and end Jupyter when nobody uses it."""
-        started, failing = time.time(), False
+        started, failing = 0.0, False
         while not ended.wait(EVERY):
             try:
                 self.shelf.save(patience=0)
@@ -154,6 +154,7 @@ class Notebook(Worker):
             used = last_used(self.port, self.shelf.changed)
             if used is None or not self.idle_seconds:
                 continue
+            started = started or time.time()  # nobody could use it before it answered
             if time.time() - max(used, started) > self.idle_seconds:
                 self.log.say(f"nobody has used it for {self.idle_seconds / 60:g} minutes")
                 self._idle = True

@@ -196,10 +196,10 @@ class Worker:
             self.mirror.stop(HANG)
         if code == 0:
             return self._succeeded()
+        if self._expired:  # whoever says so besides, as a service with the same limit does
+            return self._final(State.stopped, f"the time limit was reached; {self.KEPT}")
         if self._signal:
             return self._end(128 + self._signal, "the machine is taken away")
-        if self._expired:
-            return self._final(State.stopped, f"the time limit was reached; {self.KEPT}")
         if failure and failure["final"]:
             return self._final(State.failed, failure["reason"])
         if failure:

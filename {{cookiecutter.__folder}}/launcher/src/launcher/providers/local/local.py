@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -250,12 +251,14 @@ class Local:
         return bool(docker.call("ps", "--quiet", "--filter", name, check=False))
 
     def _end(self, run_id: str, job: dict[str, Any]) -> None:
-        os.kill(job["pid"], signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it has ended just now
+            os.kill(job["pid"], signal.SIGTERM)
         until = time.monotonic() + GRACE
         while self._running(run_id, job) and time.monotonic() < until:
             time.sleep(POLL)
         if self._running(run_id, job):
-            os.killpg(job["pid"], signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(job["pid"], signal.SIGKILL)
 
     def _tail(self, run_id: str, job: dict[str, Any]) -> None:
         with (self.runs / run_id / OUTPUT).open(encoding="utf-8", errors="replace") as file:

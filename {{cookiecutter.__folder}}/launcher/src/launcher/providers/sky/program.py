@@ -31,6 +31,10 @@ ERROR = re.compile(r"^(?:sky\.\S*\.)?(\w*(?:Error|Exception|DoesNotExist|Unavail
 MISSING = ("ClusterDoesNotExist",)
 DOWN = ("...done", "Cluster(s) not found")  # in what `sky down` prints where nothing is left
 
+# What a command says that has waited a minute for the server: on a busy machine that takes longer, and it goes on starting.
+SLOW = "Failed to start SkyPilot API server"
+TRIES = 5
+
 # Of commands that begin while no API server listens each starts one, and all but one fail ("exited unexpectedly"): so the
 # first goes alone.
 _first, _gone = Lock(), Event()
@@ -125,6 +129,9 @@ def _run(words: tuple[str, ...], secrets: Mapping[str, str]) -> subprocess.Compl
         with _first:
             if not _gone.is_set():
                 try:
+                    for _ in range(TRIES - 1):
+                        if SLOW not in (done := _start(words, secrets)).stderr:
+                            return done
                     return _start(words, secrets)
                 finally:
                     _gone.set()
