@@ -37,6 +37,11 @@ def test_what_azure_or_the_cap_would_refuse_is_refused_before(settings, why, sta
     assert stage.changes() == []
 
 
+def test_what_it_could_cost_is_given_as_it_is_said(stage, capsys):
+    usd = target("azureml").prepare(Order("digits", 1, image(1), {"max_usd": "1000", "until": LAST}))
+    assert f"about {usd:.2f} USD in the 30 days to come" in capsys.readouterr().out
+
+
 def test_what_costs_without_an_end_is_refused(stage):
     order = Order("digits", 1, image(1), {"max_usd": "1000"})
     with pytest.raises(UserError, match="costs day and night: give until=DATE"):
@@ -78,7 +83,7 @@ def test_a_canary_is_finished_where_the_quota_has_no_room_for_a_third_machine(st
     with pytest.raises(UserError, match="8 of 8 vCPUs are in use"):
         deploy(3)
     order = Order("digits", 2, f"{image(2).partition('@')[0]}:v2", {"max_usd": "1000", "until": LAST})
-    target("azureml").prepare(order)  # as the command asks before the image is pushed
+    assert target("azureml").prepare(order) > 70  # as the command asks before the image is pushed
 
 
 def test_it_is_removed_in_the_workspace_that_was_noted(stage, monkeypatch):

@@ -86,6 +86,11 @@ def traffic(stage: StandIn) -> dict[int, int]:
     return {int(re.findall(r"-v(\d+)-", one.revision)[0]): one.percent for one in found if one.percent}
 
 
+def test_what_it_could_cost_is_given_as_it_is_said(stage: StandIn, capsys: pytest.CaptureFixture[str]):
+    usd = target("cloudrun").prepare(Order("digits", 1, image(1), {"max_usd": "1000", "max": "2"}))
+    assert f"about {usd:.2f} USD a month busy day and night" in capsys.readouterr().out
+
+
 def test_the_first_version_is_private_scales_to_zero_and_has_an_account_without_roles(
     stage: StandIn, who: Identity, capsys: pytest.CaptureFixture[str]
 ):

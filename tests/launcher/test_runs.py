@@ -1,6 +1,7 @@
 """`runs` shows, stops and fetches what was launched anywhere, also when a provider has forgotten it."""
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from fake_backend import record
 from launcher import records
 from launcher.errors import UserError
 from launcher.job import State
+from launcher.models import deployed
 from launcher.money import ledger
 from runs_world import row
 
@@ -132,6 +134,16 @@ def test_the_cost_of_a_month_is_that_of_its_launches_against_the_cap(run, backen
     assert "of cloud.max_month_usd=50" in lines[2]
     assert "2026-02: 0.00 USD spent" in run("cost", "--month", "2026-02")
     assert run("cost", "--month", "May") == "ended: May is no month; write it as in 2026-11."
+
+
+def test_what_answers_stands_beside_the_cost_of_this_month(run, backends):
+    deployed.note("vertex", "digits", 3, "2999-12-31", "", 57.0)
+    deployed.note("cloudrun", "words", 1, "")
+    *_, one, other, told = run("cost", "--month").splitlines()
+    assert re.fullmatch(r"words@v1 +to=cloudrun until undeploy: price unknown", one)
+    assert re.fullmatch(r"digits@v3 +to=vertex until 2999-12-31: up to 57\.00 USD a month", other)
+    assert "not counted in cloud.max_month_usd" in told
+    assert "digits" not in run("cost", "--month", "2026-02")
 
 
 def test_the_cost_of_one_and_of_all(run, backends, home):

@@ -138,9 +138,10 @@ def test_the_version_before_counts_with_the_machine_that_it_has(
     stage.sagemaker.endpoints.machines["ml.m5.2xlarge"] = 4
     deploy(1, **MACHINE | {"machine": "ml.m5.2xlarge"})
     capsys.readouterr()
-    there().prepare(Order("digits", 2, image(2), MACHINE | {"traffic": "10"}))
-    known = machines(REGION)
-    assert f"{known['ml.m5.2xlarge'] + known['ml.m5.large']:.3f} USD an hour" in capsys.readouterr().out
+    usd = there().prepare(Order("digits", 2, image(2), MACHINE | {"traffic": "10"}))
+    known, said = machines(REGION), capsys.readouterr().out
+    assert f"{known['ml.m5.2xlarge'] + known['ml.m5.large']:.3f} USD an hour" in said
+    assert f"at most about {usd:.2f} USD a month" in said
 
 
 def test_what_setup_has_not_made_is_said_before_an_image_is_built(stage: World):

@@ -361,6 +361,7 @@ def test_the_commands_deploy_note_and_take_away(
     home: str,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
     tmp_path,
+    capsys: pytest.CaptureFixture[str],
 ):
     """What `uv run models deploy` calls, but for the image."""
     from launcher.models import versions
@@ -375,6 +376,7 @@ def test_the_commands_deploy_note_and_take_away(
     deploying.deploy("vertex", two, {"max_usd": "1000"}, lambda _: [{"values": [2.0]}])  # the day stays
     (note,) = deployed.notes()[0]
     assert (note.place, note.version, note.until) == ("vertex", 2, UNTIL)
+    assert f"about {note.usd:.2f} USD a month at most" in capsys.readouterr().out
     assert str(deploying.rollback("vertex", "digits")) == "digits@v1"
     assert deploying.undeploy("vertex", "digits") is True
     assert (deployed.notes()[0], stage.endpoints.kept) == ([], {})

@@ -32,8 +32,8 @@ class Place:
     def at(self, where: str) -> "Place":
         return self if where in ("", self.where) else self.others[where]
 
-    def prepare(self, order: Order) -> None:
-        pass
+    def prepare(self, order: Order) -> float:
+        return 12.345
 
     def deploy(self, order: Order, check: Check) -> Deployment:
         self.there[order.model] = order.version
@@ -93,6 +93,12 @@ def test_what_is_past_its_last_day_is_removed_and_nothing_else(place: Place):
     assert (troubles, len(said)) == ([], 1)
     assert set(place.there) == {"new", "always"}
     assert tidy() == ([], [])
+
+
+def test_a_note_says_what_it_could_cost(place: Place):
+    deployed_until("digits", "")
+    ((note,), _) = deployed.notes()
+    assert note.usd == pytest.approx(12.35, abs=0.01)
 
 
 def test_what_answers_and_was_never_noted_is_named_and_left(place: Place):

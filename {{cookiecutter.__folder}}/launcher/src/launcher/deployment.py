@@ -141,8 +141,11 @@ class Target(Protocol):
         """Give the same place in another project and region, as `where` has told them; empty for this one."""
         ...
 
-    def prepare(self, order: Order) -> None:
+    def prepare(self, order: Order) -> float:
         """Say what it will cost and refuse what cannot work, before an image is made. Changes nothing.
+
+        Returns:
+            USD that it could cost to its end, a month at most, with what is kept beside it.
 
         Raises:
             UserError: a setting is wrong, or something is missing.

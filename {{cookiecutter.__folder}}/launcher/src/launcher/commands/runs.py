@@ -222,9 +222,30 @@ def _cost_of_month(month: str, where: list[Place]) -> None:
             f"{home} in {name}: {found.spent:.2f} USD spent, up to {found.reserved:.2f} more for what is not over, "
             f"of cloud.max_month_usd={place.cap:g}"
         )
+    if by_home and not month:
+        _say_deployed(next(iter(by_home.values())))
     _refuse_silence()
     if not by_home:
         print("No place here costs anything.")
+
+
+def _say_deployed(place: Place) -> None:
+    """Print what models that answer may cost, which no launch is, and how to end them."""
+    from ..models import deployed
+    from ..records.places import ask
+
+    notes, troubles = ask(place, deployed.notes, ([], []))
+    for note in notes:
+        usd = "price unknown" if note.usd is None else f"up to {note.usd:.2f} USD a month"
+        print(
+            f"{f'{note.model}@v{note.version}':<40} to={note.place} until {note.until or 'undeploy'}: {usd}"
+        )
+    if notes:
+        print(
+            "Models that answer are not counted in cloud.max_month_usd; uv run models undeploy MODEL to=PLACE ends one."
+        )
+    for trouble in troubles:
+        log.warning("%s", trouble)
 
 
 def sweep(arguments: argparse.Namespace, where: list[Place]) -> None:

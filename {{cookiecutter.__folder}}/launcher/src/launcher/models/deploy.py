@@ -60,14 +60,15 @@ def _deploy_away(
     earlier = deployed.of(place, version.name, there.where)
     settings = with_last_day(settings, earlier)
     order = partial(Order, version.name, version.number, settings=settings, uri=version.uri)
-    there.prepare(order(image_pushed or remote_tag(version)))
+    usd = round(there.prepare(order(image_pushed or remote_tag(version))), 2)
     made = image_pushed or pushed(version)
-    noted = (place, version.name, version.number, settings.get("until", ""), there.where)
+    until = settings.get("until", "")
+    noted = (place, version.name, version.number, until, there.where, usd)
     # Before it is there, so that nobody has to find it; and so that the janitor does not end what is given more time.
     if not earlier:
         deployed.note(*noted)
     elif _is_longer(settings, earlier):
-        deployed.note(place, version.name, earlier.version, settings.get("until", ""), there.where)
+        deployed.note(place, version.name, earlier.version, until, there.where, usd)
     try:
         answers = there.deploy(order(made), check)
     except UserError:

@@ -23,6 +23,7 @@ class Note:
         where: in which project and region of the place, so that it ends there whatever is configured by then.
         until: the last day, such as 2026-12-31; empty where nothing was said of it.
         by, at: who and when.
+        usd: that it could cost to its end, a month at most; None where it is not known.
     """
 
     place: str
@@ -32,6 +33,7 @@ class Note:
     by: str = ""
     at: str = ""
     where: str = ""
+    usd: float | None = None
 
     @property
     def uri(self) -> str:
@@ -45,13 +47,15 @@ def home() -> str:
     return places.bucket() or HERE
 
 
-def note(place: str, model: str, version: int, until: str, where: str = "") -> None:
+def note(
+    place: str, model: str, version: int, until: str, where: str = "", usd: float | None = None
+) -> None:
     """Note a deployment, instead of the one before that was there.
 
     Raises:
         UserError: it cannot be written.
     """
-    renote(Note(place, model, version, until, who(), now(), where))
+    renote(Note(place, model, version, until, who(), now(), where, usd))
 
 
 def renote(made: Note) -> None:

@@ -67,19 +67,21 @@ class Endpoints:
         account, _, region = where.partition("/")
         return Endpoints(Where(account, region), self.cap, self.image)
 
-    def prepare(self, order: Order) -> None:
-        """Say the price, and refuse what SageMaker would refuse later.
+    def prepare(self, order: Order) -> float:
+        """Say the price, and refuse what SageMaker would refuse later; give USD that it could cost at most.
 
         Raises:
             UserError: a setting is wrong, it could cost too much, or setup has not made what it needs.
         """
         self._check_account()
         asked.check(order, self._where)
-        print(price.said(order, self._where.region, self.cap, self._price_beside(order)))
+        beside = self._price_beside(order)
+        print(price.said(order, self._where.region, self.cap, beside))
         if until := order.settings.get("until"):
             print(f"The janitor removes it after {until}.")
         self._check_setup(asked.check_image(self.image, self._where))
         self._check_kind(order, self._answering(order.model))
+        return price.most_usd(order, self._where.region, beside)
 
     def deploy(self, order: Order, check: Check) -> Deployment:
         """Bring a version up on trial, and let it answer once it has passed.

@@ -67,6 +67,20 @@ def standing(variant: Mapping[str, Any] | None, region: str) -> float | None:
     return each * int(variant.get("InitialInstanceCount", 1))
 
 
+def hourly(order: Order, region: str, beside: float | None = None) -> float:
+    """Give USD for an hour, busy all of it; arguments as of `said`."""
+    if machine := order.settings.get("machine"):
+        # While the requests are divided, the old version keeps its own machine.
+        return machines(region)[machine] + (beside or 0)
+    size = int(order.settings.get("memory", "1024")) / 1024
+    return SERVERLESS * _share(region) * size * 3600 * int(order.settings.get("max", "1"))
+
+
+def most_usd(order: Order, region: str, beside: float | None = None) -> float:
+    """Give USD to its end, a month at most, busy day and night; arguments as of `said`."""
+    return hourly(order, region, beside) * hours_left(order.settings)
+
+
 def said(order: Order, region: str, cap: float, beside: float | None = None) -> str:
     """Say what it costs.
 
@@ -77,20 +91,16 @@ def said(order: Order, region: str, cap: float, beside: float | None = None) -> 
     Raises:
         UserError: it would pass the cap, were it busy day and night.
     """
-    settings = order.settings
-    if machine := settings.get("machine"):
-        # While the requests are divided, the old version keeps its own machine.
-        hour, times = machines(region)[machine] + (beside or 0), 1
+    hour, month = hourly(order, region, beside), most_usd(order, region, beside)
+    if "machine" in order.settings:
         what = f"{hour:.3f} USD an hour{', both versions together' if beside else ''}, whoever asks"
     else:
-        second = SERVERLESS * _share(region) * int(settings.get("memory", "1024")) / 1024
-        hour, times = second * 3600, int(settings.get("max", "1"))
+        second = hour / 3600 / int(order.settings.get("max", "1"))
         gb = TRAFFIC * _share(region)
         what = (
             f"{second:.7f} USD for each second in which a request is answered and {gb:.3f} USD for a GB in or out, "
             "nothing while nobody asks"
         )
-    month = hour * times * hours_left(settings)
     busy = f"could cost about {month:.2f} USD a month, were it busy day and night"
     refuse_above(order, month, cap, busy)
     return f"It costs about {what}: at most about {month:.2f} USD a month, without traffic."

@@ -77,8 +77,8 @@ class Endpoints:
         cloud = OmegaConf.merge(self.backend.cloud, place)
         return Endpoints(type(self.backend)(cloud), self.cap)
 
-    def prepare(self, order: Order) -> None:
-        """Say the price, and refuse what Azure would refuse later.
+    def prepare(self, order: Order) -> float:
+        """Say the price, and refuse what Azure would refuse later; give USD that it could cost at most.
 
         Raises:
             UserError: a setting is wrong, it could cost too much, or setup has not prepared it.
@@ -95,6 +95,7 @@ class Endpoints:
         self._server()
         if not there:
             self._check_quota(order)
+        return asked.most_usd(order, self.backend.region, kept)
 
     def deploy(self, order: Order, check: Check) -> Deployment:
         """Make a deployment that gets no requests, and give it its part of them once the check has passed.

@@ -149,6 +149,11 @@ def hourly_of(deployment: Mapping[str, Any], order: Order, region: str) -> float
     return hourly(order, region)
 
 
+def most_usd(order: Order, region: str, kept: float | None) -> float:
+    """Give USD to its end, a month at most; arguments as of `said_cost`."""
+    return (hourly(order, region) + (kept or 0)) * hours_left(order.settings)
+
+
 def said_cost(order: Order, region: str, cap: float, kept: float | None) -> str:
     """Say what it costs.
 
@@ -160,7 +165,7 @@ def said_cost(order: Order, region: str, cap: float, kept: float | None) -> str:
         UserError: it would pass the cap.
     """
     hour, left = hourly(order, region), hours_left(order.settings)
-    month = (hour + (kept or 0)) * left
+    month = most_usd(order, region, kept)
     both = "" if kept is None else ", with the version before"
     refuse_above(
         order, month, cap, f"would cost about {month:.2f} USD in {left / 24:.0f} days{both}"

@@ -74,8 +74,8 @@ class CloudRun:
         cloud = OmegaConf.merge(self.backend.cloud, {"project": name})
         return CloudRun(type(self.backend)(cloud), region, self.cap)
 
-    def prepare(self, order: Order) -> None:
-        """Say the price, and refuse what Cloud Run would refuse later.
+    def prepare(self, order: Order) -> float:
+        """Say the price, and refuse what Cloud Run would refuse later; give USD that it could cost at most.
 
         Raises:
             UserError: a setting is wrong, it could cost too much, or the API is off.
@@ -86,6 +86,10 @@ class CloudRun:
             print(
                 f"The janitor removes it after {until}, as far as `make cloud-setup` is of today."
             )
+        self._check_api()
+        return asked.most_usd(order, self.region)
+
+    def _check_api(self) -> None:
         url = f"{google.endpoint('serviceusage')}/v1/projects/{self.backend.project}/services/run.googleapis.com"
         try:
             state = google.call("GET", url).get("state")

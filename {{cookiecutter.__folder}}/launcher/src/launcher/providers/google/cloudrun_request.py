@@ -141,6 +141,14 @@ def hourly(settings: Mapping[str, str], region: str) -> tuple[float, float]:
     return 3600 * (cpu * int(settings.get("cpu", "1")) + memory * size), requests
 
 
+def most_usd(order: Order, region: str) -> float:
+    """Give USD to its end, a month at most, of all instances, busy day and night."""
+    hour, _ = hourly(order.settings, region)
+    # While the requests are divided, the old revision has instances of its own.
+    revisions = 2 if int(order.settings.get("traffic", "100")) < 100 else 1
+    return hour * int(order.settings.get("max", "1")) * revisions * hours_left(order.settings)
+
+
 def said_cost(order: Order, region: str, cap: float) -> str:
     """Say what it costs.
 
@@ -151,10 +159,7 @@ def said_cost(order: Order, region: str, cap: float) -> str:
         UserError: all instances, busy day and night, would pass the cap.
     """
     hour, requests = hourly(order.settings, region)
-    most = int(order.settings.get("max", "1"))
-    # While the requests are divided, the old revision has instances of its own.
-    revisions = 2 if int(order.settings.get("traffic", "100")) < 100 else 1
-    month = hour * most * revisions * hours_left(order.settings)
+    month, most = most_usd(order, region), int(order.settings.get("max", "1"))
     said = f"could cost about {month:.2f} USD a month, were its instances (max={most}) busy day and night"
     refuse_above(order, month, cap, said)
     return (

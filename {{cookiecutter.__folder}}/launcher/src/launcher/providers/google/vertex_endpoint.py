@@ -67,8 +67,8 @@ class Endpoints:
         """Give the same in the project and the region of an earlier deployment."""
         return Endpoints(self.region.at(where), self.cap)
 
-    def prepare(self, order: Order) -> None:
-        """Say the price, and refuse what Vertex AI would refuse later.
+    def prepare(self, order: Order) -> float:
+        """Say the price, and refuse what Vertex AI would refuse later; give USD that it could cost at most.
 
         Raises:
             UserError: a setting is wrong, it could cost too much, or the API is off.
@@ -79,6 +79,7 @@ class Endpoints:
         kept = [each for one in found for each in traffic.kept(one, order)]
         former = max((asked.costs(one, self.region.name) for one in kept), default=0.0)
         print(asked.said_cost(order, self.region.name, self.cap, former))
+        return asked.most_usd(order, self.region.name, former)
 
     def deploy(self, order: Order, check: Check) -> Deployment:
         """Try a version at an endpoint of its own, deploy it beside the one that answers, and give it its requests.

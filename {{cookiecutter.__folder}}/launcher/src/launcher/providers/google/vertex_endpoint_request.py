@@ -82,6 +82,11 @@ def costs(one: dict[str, Any], region: str) -> float:
     return price * count * (1 if region in CHEAP else ELSEWHERE)
 
 
+def most_usd(order: Order, region: str, former: float) -> float:
+    """Give USD to its end, a month at most, of all machines; arguments as of `said_cost`."""
+    return (hourly(order, region) * most(order) + former) * hours_left(order.settings)
+
+
 def said_cost(order: Order, region: str, cap: float, former: float) -> str:
     """Say what it costs.
 
@@ -93,7 +98,7 @@ def said_cost(order: Order, region: str, cap: float, former: float) -> str:
         UserError: it would pass the cap.
     """
     hour, hours = hourly(order, region), hours_left(order.settings)
-    month = (hour * most(order) + former) * hours
+    month = most_usd(order, region, former)
     before = f"; {former * hours:.2f} of it for the version before" if former else ""
     refuse_above(
         order, month, cap, f"could cost about {month:.2f} USD a month (max={most(order)}{before})"

@@ -58,14 +58,15 @@ class LocalService:
         """Give this machine, which is the only one."""
         return self
 
-    def prepare(self, order: Order) -> None:
-        """Refuse a port that is none, and a machine without Docker.
+    def prepare(self, order: Order) -> float:
+        """Refuse a port that is none, and a machine without Docker; it costs nothing.
 
         Raises:
             UserError: saying which.
         """
         whole(order.settings, "port", 65535, str(PORT))
         _call("version")
+        return 0.0
 
     def deploy(self, order: Order, check: Check) -> Deployment:
         """Try a version at a port of its own; if it passes, let it answer at the port of the one before.
