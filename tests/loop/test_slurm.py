@@ -1,9 +1,10 @@
 """Training on a Slurm cluster through SkyPilot: both real, on this machine, from the launch to the last process."""
 
+import functools
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,19 +54,27 @@ def slurm(bake: Bake) -> Iterator[Scene]:
 
 
 @pytest.fixture(scope="module")
-def launched(slurm: Scene, sif: BakedProject) -> dict[str, str]:
-    """What each launch has said.
+def launched(slurm: Scene, sif: BakedProject) -> Callable[[str], str]:
+    """Launches a run the first time that it is asked for, and gives what that has said.
 
-    One after the other: on one host a launch ends SkyPilot's own program of the others and takes its port, and that is then
-    started again every few seconds (sky/skylet/attempt_skylet.py), which costs more the more of them go on at once.
+    As few as can be are there at once: on one host SkyPilot's own program of each cluster ends the others' and takes their
+    port, and is then started again every few seconds (sky/skylet/attempt_skylet.py), which costs more than all trainings.
     """
     apptainer.install(slurm.cluster.folder / "bin")
     image = f"cloud.image={sif.folder}/cloud-training.sif"
-    said = {}
-    for run_id, words in LAUNCHES.items():
-        given = [word.replace("GATE", str(gate(slurm))) for word in words]
-        said[run_id] = slurm.launch(run_id, *given, *([image] if run_id == "sealed" else []))
-    return said
+
+    @functools.cache
+    def launch(run_id: str) -> str:
+        given = [word.replace("GATE", str(gate(slurm))) for word in LAUNCHES[run_id]]
+        return slurm.launch(run_id, *given, *([image] if run_id == "sealed" else []))
+
+    return launch
+
+
+def take_down(here: Scene, run_id: str) -> None:
+    """Takes the cluster of a run that is over down, which it would do itself some minutes later."""
+    here.sky("down", "--yes", f"cloud-training-{run_id}")
+    here.gone(run_id)
 
 
 def gate(here: Scene) -> Path:
@@ -89,7 +98,32 @@ def attempts(here: Scene, run_id: str) -> list[int | None]:
     return [attempt["exit_code"] for attempt in json.loads(here.results(run_id)["attempts.json"])]
 
 
-def test_killed_it_goes_on_and_ends_with_the_same_bits(slurm: Scene, launched: dict[str, str]):
+def test_a_training_ends_and_tells_what_it_learned(slurm: Scene, launched: Callable[[str], str]):
+    told = launched("pair")
+    assert "free" in told
+    assert "API server goes on at http://127.0.0.1:" in told
+    assert slurm.ended("pair")["state"] == "succeeded"
+    assert "epoch 3/3" in slurm.run("runs", "logs", "pair")
+    assert slurm.results("pair")["report.md"]
+    assert "succeeded" in listed(slurm, "pair")
+
+
+def test_two_nodes_train_together(slurm: Scene, launched: Callable[[str], str]):
+    launched("pair")
+    assert slurm.ended("pair")["state"] == "succeeded"
+    assert "node 0 of 2" in slurm.log("pair")
+    take_down(slurm, "pair")
+
+
+def test_an_image_in_a_file_trains_with_apptainer(slurm: Scene, launched: Callable[[str], str]):
+    launched("sealed")
+    assert slurm.ended("sealed")["state"] == "succeeded"
+    assert slurm.results("sealed")["report.md"]
+    wait_until(lambda: not list(slurm.cluster.tmp.glob("*-sealed-0")), "its folder stays")
+
+
+def test_killed_it_goes_on_and_ends_with_the_same_bits(slurm: Scene, launched: Callable[[str], str]):
+    launched("disturbed")
     slurm.trained("disturbed", 2)
     slurm.cluster.cancel(slurm.job("disturbed"))  # as a preemption does, which kills at once
     slurm.gone("disturbed")
@@ -106,12 +140,14 @@ def test_killed_it_goes_on_and_ends_with_the_same_bits(slurm: Scene, launched: d
     )
     assert attempts(slurm, "disturbed")[0] is None or not FREEZER.exists()
     assert re.search(r"restored step \d+", slurm.log("disturbed"))
+    take_down(slurm, "disturbed")
     slurm.run("train", *SLOW, "data.pause=0", "tracking=none", "run.id=calm")  # the same, here
     here = replace(slurm, bucket=slurm.project.folder)
     assert slurm.weights_and_log("disturbed") == here.weights_and_log("calm")
 
 
-def test_near_its_limit_it_is_told_and_saves_and_goes_on(slurm: Scene, launched: dict[str, str]):
+def test_near_its_limit_it_is_told_and_saves_and_goes_on(slurm: Scene, launched: Callable[[str], str]):
+    launched("unwanted")
     slurm.trained("unwanted", 2)
     assert "running" in listed(slurm, "unwanted")
     assert slurm.cluster.limit(slurm.job("unwanted")) == "2:20:00"
@@ -124,28 +160,7 @@ def test_near_its_limit_it_is_told_and_saves_and_goes_on(slurm: Scene, launched:
     wait_until(lambda: attempts(slurm, "unwanted") == [143, None], "it does not go on", 240)
 
 
-def test_a_training_ends_and_tells_what_it_learned(slurm: Scene, launched: dict[str, str]):
-    told = launched["pair"]
-    assert "free" in told
-    assert "API server goes on at http://127.0.0.1:" in told
-    assert slurm.ended("pair")["state"] == "succeeded"
-    assert "epoch 3/3" in slurm.run("runs", "logs", "pair")
-    assert slurm.results("pair")["report.md"]
-    assert "succeeded" in listed(slurm, "pair")
-
-
-def test_two_nodes_train_together(slurm: Scene, launched: dict[str, str]):
-    assert slurm.ended("pair")["state"] == "succeeded"
-    assert "node 0 of 2" in slurm.log("pair")
-
-
-def test_an_image_in_a_file_trains_with_apptainer(slurm: Scene, launched: dict[str, str]):
-    assert slurm.ended("sealed")["state"] == "succeeded"
-    assert slurm.results("sealed")["report.md"]
-    wait_until(lambda: not list(slurm.cluster.tmp.glob("*-sealed-0")), "its folder stays")
-
-
-def test_stop_lets_it_save_and_ends_the_allocation(slurm: Scene, launched: dict[str, str]):
+def test_stop_lets_it_save_and_ends_the_allocation(slurm: Scene, launched: Callable[[str], str]):
     before = slurm.checkpoints("unwanted")
     wait_until(lambda: slurm.checkpoints("unwanted") != before, "nothing new is saved", 120)
     slurm.run("runs", "stop", "unwanted")
@@ -182,11 +197,8 @@ def test_skypilots_own_parser_takes_the_task(slurm: Scene, infra: str, tmp_path:
 
 
 def test_at_the_end_nothing_goes_on_but_the_server_which_is_told_how_to_end(slurm: Scene):
-    # Whose own program of SkyPilot has lost its port does not end itself, which the janitor is for; so one is left to do so.
-    for run_id in ("disturbed", "pair"):
-        slurm.sky("down", "--yes", f"cloud-training-{run_id}")
     for run_id in LAUNCHES:
-        slurm.gone(run_id)
+        slurm.gone(run_id)  # one of them by itself
     # A line for people may stand before the JSON, such as one of a cluster that was found gone just now.
     told = re.search(
         r"^[\[{].*", slurm.sky("status", "--refresh", "--output", "json"), re.MULTILINE | re.DOTALL
