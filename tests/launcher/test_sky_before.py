@@ -21,6 +21,15 @@ from sky_world import cloud, job
 there, nowhere = sky_world.there, sky_world.nowhere  # fixtures
 
 
+def first_command(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts a script in the place of `sky`, and no command has gone before."""
+    path = folder / "sky"
+    path.write_text(script)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    monkeypatch.setattr(program, "_gone", threading.Event())
+
+
 # As three at once do in an empty home: each starts an API server, and all but one find its port taken (seen with 0.14.1).
 STARTS_A_SERVER = """\
 #!/bin/sh
@@ -33,11 +42,7 @@ touch up
 
 
 def test_commands_at_once_start_one_server(tmp_path, monkeypatch):
-    path = tmp_path / "sky"
-    path.write_text(STARTS_A_SERVER)
-    path.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr(program, "_gone", threading.Event())
+    first_command(STARTS_A_SERVER, tmp_path, monkeypatch)
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(program.call, ["status", "check", "show-gpus"])) == ["", "", ""]
 
@@ -55,11 +60,7 @@ exit 1
 
 
 def test_a_server_that_starts_slowly_is_waited_for(tmp_path, monkeypatch):
-    path = tmp_path / "sky"
-    path.write_text(STARTS_SLOWLY)
-    path.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr(program, "_gone", threading.Event())
+    first_command(STARTS_SLOWLY, tmp_path, monkeypatch)
     assert program.call("status") == ""
 
 

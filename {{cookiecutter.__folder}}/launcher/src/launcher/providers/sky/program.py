@@ -129,10 +129,12 @@ def _run(words: tuple[str, ...], secrets: Mapping[str, str]) -> subprocess.Compl
         with _first:
             if not _gone.is_set():
                 try:
+                    done = _start(words, secrets)
                     for _ in range(TRIES - 1):
-                        if SLOW not in (done := _start(words, secrets)).stderr:
-                            return done
-                    return _start(words, secrets)
+                        if SLOW not in done.stderr:
+                            break
+                        done = _start(words, secrets)
+                    return done
                 finally:
                     _gone.set()
     return _start(words, secrets)
